@@ -1,0 +1,1 @@
+"""config: every setting of the project, every default in exactly one place."""

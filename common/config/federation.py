@@ -1,0 +1,33 @@
+"""federation: who must answer, by when, and how the model is judged."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from common.config.base import Settings
+
+__all__ = ["EvaluationSettings", "FederationSettings"]
+
+
+class FederationSettings(Settings):
+    """min_sites: fewest sites whose sum may be opened; with fewer the study stops with a checkpoint.
+    min_cases: fewest training cases of a site that may take part.
+    timeout_s: how long one exchange may take; a later reply is named and dropped.
+    """
+
+    min_sites: Annotated[int, Field(ge=1)] = 2
+    min_cases: Annotated[int, Field(ge=2)] = 10
+    timeout_s: Annotated[float, Field(gt=0)] = 600.0
+
+
+class EvaluationSettings(Settings):
+    """threshold: safety score below which a case is called altered (R33).
+    score_cells: cells of the score histogram, even in the logit, that a site sends instead of scores.
+    bootstrap: resamples of the stratified percentile interval (R40).
+    """
+
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    score_cells: Annotated[int, Field(ge=16, le=4096, multiple_of=2)] = 256
+    bootstrap: Annotated[int, Field(ge=100)] = 2000

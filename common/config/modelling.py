@@ -1,0 +1,62 @@
+"""modelling: split, selection, fused classifier and its training (METHOD R5, R24-R35)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from common.config.base import Settings
+
+__all__ = ["HeadSettings", "SelectionSettings", "SplitSettings", "TrainingSettings"]
+
+
+class SplitSettings(Settings):
+    """Patient-level, stratified by class.
+
+    test_fraction: the share of each class that is tested, rounded down to whole cases; 50 of 254 is
+        25 of 127 per class, where scikit-learn's rounding gives 51 (R5).
+    """
+
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+
+class SelectionSettings(Settings):
+    """method: `mutual_information` ranks all features by MI with the label over common bins and keeps
+    the k best, ties broken by name; `fixed_signature` takes the paper's 19 (Table 2).
+
+    bins: equal-frequency bins by exact federated quantiles of the training cases.
+    """
+
+    method: Literal["mutual_information", "fixed_signature"] = "mutual_information"
+    k: Annotated[int, Field(ge=1)] = 19
+    bins: Annotated[int, Field(ge=2, le=32)] = 5
+
+
+class HeadSettings(Settings):
+    """visual map -> hidden units, ++ selected radiomics -> 2 classes -> softmax.
+
+    relu: `visual` after the hidden units; `paper_literal` on the two logits, as the paper prints it
+        (R31: it costs accuracy and makes exact ties at 0.5); `none`.
+    """
+
+    hidden: Annotated[int, Field(ge=1, le=1024)] = 10
+    relu: Literal["visual", "paper_literal", "none"] = "visual"
+
+
+class TrainingSettings(Settings):
+    """Cross-entropy on the fused head; the U-Net is frozen (R34, R35).
+
+    strategy: `fedavg` averages the sites' deltas weighted by cases; `fedsgd` is the exact mode: one
+        full-batch gradient step per round, equal to pooled gradient descent.
+    optimiser: local; its state starts afresh each round, so that sites stay stateless.
+    batch_size: cases; 0 takes all of a site's training cases at once.
+    """
+
+    rounds: Annotated[int, Field(ge=1, le=1000)] = 10
+    local_epochs: Annotated[int, Field(ge=1, le=1000)] = 5
+    strategy: Literal["fedavg", "fedsgd"] = "fedavg"
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    batch_size: Annotated[int, Field(ge=0)] = 16

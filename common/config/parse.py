@@ -1,0 +1,70 @@
+"""parse: text -> schema; every fault of a file at once, with field, value and cure."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from common.errors import ConfigError
+
+__all__ = ["parse_settings"]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def parse_settings(kind: type[Model], text: str, *, source: str) -> Model:
+    """Read YAML `text` as `kind`.
+
+    source: the file's name, for the hospital's eyes only.
+    Raises ConfigError that lists all faults: field, value given, what is wrong, what would be right.
+    """
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            "config-not-yaml",
+            problem="A settings file is not valid YAML.",
+            fix="Mend the line named; indent with spaces, never with tabs.",
+            local=f"{source}: {error}",
+        ) from None
+    if not isinstance(raw, dict):
+        raise ConfigError(
+            "config-not-a-mapping",
+            problem="A settings file must hold `key: value` lines.",
+            fix="Start from one of the files in site_configs/.",
+            local=f"{source}: found {type(raw).__name__}",
+        )
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        faults = [_describe(fault, kind) for fault in error.errors()]
+        raise ConfigError(
+            "config-invalid",
+            field=", ".join(".".join(map(str, fault["loc"])) for fault in error.errors()),
+            problem=f"{len(faults)} setting(s) are wrong.",
+            fix="Mend each field named.",
+            local=f"{source}:\n" + "\n".join(f"    - {fault}" for fault in faults),
+        ) from None
+
+
+def _describe(fault: Any, kind: type[BaseModel]) -> str:
+    """One fault in words: field, value, rule, cure."""
+    field = ".".join(str(part) for part in fault["loc"]) or "(file)"
+    if fault["type"] == "extra_forbidden":
+        known = _known_keys(kind, fault["loc"][:-1])
+        return f"{field}: unknown key. Known here: {', '.join(known)}."
+    if fault["type"] == "missing":
+        return f"{field}: missing. Add it."
+    value = repr(fault["input"])
+    return f"{field}: got {value[:80]}. {fault['msg']}."
+
+
+def _known_keys(kind: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    """Names of the fields of the schema that `path` leads to."""
+    here: Any = kind
+    for part in path:
+        field = getattr(here, "model_fields", {}).get(part)
+        here = field.annotation if field is not None else here
+    return sorted(getattr(here, "model_fields", {}))

@@ -1,0 +1,27 @@
+"""radiomics: how PyRadiomics is asked (METHOD R22-R23 and section 5)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from common.config.base import Settings
+
+__all__ = ["RadiomicsSettings"]
+
+
+class RadiomicsSettings(Settings):
+    """PyRadiomics on the z-scored image inside the whole-tumour mask; its own normalisation stays off,
+    because it counts the zero background as voxels.
+
+    preset: `ibsi_like_32` discretises into 32 bins of equal width inside each ROI; `paper_default` is
+        PyRadiomics' own bin width of 25, which leaves two grey levels of a z-scored image (F4);
+        `pyrad_mr` scales by 100 and uses width 5; `thick_slice_2d` is `ibsi_like_32` in two dimensions.
+    wavelet: PyWavelets name of the stationary wavelet.
+    fewest_grey_levels: below this a filtered ROI is reported.
+    """
+
+    preset: Literal["ibsi_like_32", "paper_default", "pyrad_mr", "thick_slice_2d"] = "ibsi_like_32"
+    wavelet: str = "coif1"
+    fewest_grey_levels: Annotated[int, Field(ge=1)] = 8
