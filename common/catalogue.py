@@ -17,43 +17,132 @@ FILTERS = ("original", *(f"wavelet-{band}" for band in WAVELET_BANDS))
 
 FEATURES_BY_CLASS: dict[str, tuple[str, ...]] = {
     "shape": tuple(
-        "Elongation Flatness LeastAxisLength MajorAxisLength Maximum2DDiameterColumn "
-        "Maximum2DDiameterRow Maximum2DDiameterSlice Maximum3DDiameter MeshVolume MinorAxisLength "
-        "Sphericity SurfaceArea SurfaceVolumeRatio VoxelVolume".split()
+        [
+            "Elongation",
+            "Flatness",
+            "LeastAxisLength",
+            "MajorAxisLength",
+            "Maximum2DDiameterColumn",
+            "Maximum2DDiameterRow",
+            "Maximum2DDiameterSlice",
+            "Maximum3DDiameter",
+            "MeshVolume",
+            "MinorAxisLength",
+            "Sphericity",
+            "SurfaceArea",
+            "SurfaceVolumeRatio",
+            "VoxelVolume",
+        ]
     ),
     "firstorder": tuple(
-        "10Percentile 90Percentile Energy Entropy InterquartileRange Kurtosis Maximum "
-        "MeanAbsoluteDeviation Mean Median Minimum Range RobustMeanAbsoluteDeviation "
-        "RootMeanSquared Skewness TotalEnergy Uniformity Variance".split()
+        [
+            "10Percentile",
+            "90Percentile",
+            "Energy",
+            "Entropy",
+            "InterquartileRange",
+            "Kurtosis",
+            "Maximum",
+            "MeanAbsoluteDeviation",
+            "Mean",
+            "Median",
+            "Minimum",
+            "Range",
+            "RobustMeanAbsoluteDeviation",
+            "RootMeanSquared",
+            "Skewness",
+            "TotalEnergy",
+            "Uniformity",
+            "Variance",
+        ]
     ),
     "glcm": tuple(
-        "Autocorrelation ClusterProminence ClusterShade ClusterTendency Contrast Correlation "
-        "DifferenceAverage DifferenceEntropy DifferenceVariance Id Idm Idmn Idn Imc1 Imc2 "
-        "InverseVariance JointAverage JointEnergy JointEntropy MCC MaximumProbability SumAverage "
-        "SumEntropy SumSquares".split()
+        [
+            "Autocorrelation",
+            "ClusterProminence",
+            "ClusterShade",
+            "ClusterTendency",
+            "Contrast",
+            "Correlation",
+            "DifferenceAverage",
+            "DifferenceEntropy",
+            "DifferenceVariance",
+            "Id",
+            "Idm",
+            "Idmn",
+            "Idn",
+            "Imc1",
+            "Imc2",
+            "InverseVariance",
+            "JointAverage",
+            "JointEnergy",
+            "JointEntropy",
+            "MCC",
+            "MaximumProbability",
+            "SumAverage",
+            "SumEntropy",
+            "SumSquares",
+        ]
     ),
     "gldm": tuple(
-        "DependenceEntropy DependenceNonUniformity DependenceNonUniformityNormalized "
-        "DependenceVariance GrayLevelNonUniformity GrayLevelVariance HighGrayLevelEmphasis "
-        "LargeDependenceEmphasis LargeDependenceHighGrayLevelEmphasis "
-        "LargeDependenceLowGrayLevelEmphasis LowGrayLevelEmphasis SmallDependenceEmphasis "
-        "SmallDependenceHighGrayLevelEmphasis SmallDependenceLowGrayLevelEmphasis".split()
+        [
+            "DependenceEntropy",
+            "DependenceNonUniformity",
+            "DependenceNonUniformityNormalized",
+            "DependenceVariance",
+            "GrayLevelNonUniformity",
+            "GrayLevelVariance",
+            "HighGrayLevelEmphasis",
+            "LargeDependenceEmphasis",
+            "LargeDependenceHighGrayLevelEmphasis",
+            "LargeDependenceLowGrayLevelEmphasis",
+            "LowGrayLevelEmphasis",
+            "SmallDependenceEmphasis",
+            "SmallDependenceHighGrayLevelEmphasis",
+            "SmallDependenceLowGrayLevelEmphasis",
+        ]
     ),
     "glrlm": tuple(
-        "GrayLevelNonUniformity GrayLevelNonUniformityNormalized GrayLevelVariance "
-        "HighGrayLevelRunEmphasis LongRunEmphasis LongRunHighGrayLevelEmphasis "
-        "LongRunLowGrayLevelEmphasis LowGrayLevelRunEmphasis RunEntropy RunLengthNonUniformity "
-        "RunLengthNonUniformityNormalized RunPercentage RunVariance ShortRunEmphasis "
-        "ShortRunHighGrayLevelEmphasis ShortRunLowGrayLevelEmphasis".split()
+        [
+            "GrayLevelNonUniformity",
+            "GrayLevelNonUniformityNormalized",
+            "GrayLevelVariance",
+            "HighGrayLevelRunEmphasis",
+            "LongRunEmphasis",
+            "LongRunHighGrayLevelEmphasis",
+            "LongRunLowGrayLevelEmphasis",
+            "LowGrayLevelRunEmphasis",
+            "RunEntropy",
+            "RunLengthNonUniformity",
+            "RunLengthNonUniformityNormalized",
+            "RunPercentage",
+            "RunVariance",
+            "ShortRunEmphasis",
+            "ShortRunHighGrayLevelEmphasis",
+            "ShortRunLowGrayLevelEmphasis",
+        ]
     ),
     "glszm": tuple(
-        "GrayLevelNonUniformity GrayLevelNonUniformityNormalized GrayLevelVariance "
-        "HighGrayLevelZoneEmphasis LargeAreaEmphasis LargeAreaHighGrayLevelEmphasis "
-        "LargeAreaLowGrayLevelEmphasis LowGrayLevelZoneEmphasis SizeZoneNonUniformity "
-        "SizeZoneNonUniformityNormalized SmallAreaEmphasis SmallAreaHighGrayLevelEmphasis "
-        "SmallAreaLowGrayLevelEmphasis ZoneEntropy ZonePercentage ZoneVariance".split()
+        [
+            "GrayLevelNonUniformity",
+            "GrayLevelNonUniformityNormalized",
+            "GrayLevelVariance",
+            "HighGrayLevelZoneEmphasis",
+            "LargeAreaEmphasis",
+            "LargeAreaHighGrayLevelEmphasis",
+            "LargeAreaLowGrayLevelEmphasis",
+            "LowGrayLevelZoneEmphasis",
+            "SizeZoneNonUniformity",
+            "SizeZoneNonUniformityNormalized",
+            "SmallAreaEmphasis",
+            "SmallAreaHighGrayLevelEmphasis",
+            "SmallAreaLowGrayLevelEmphasis",
+            "ZoneEntropy",
+            "ZonePercentage",
+            "ZoneVariance",
+        ]
     ),
-    "ngtdm": tuple("Busyness Coarseness Complexity Contrast Strength".split()),
+    "ngtdm": tuple(["Busyness", "Coarseness", "Complexity", "Contrast", "Strength"]),
 }
 
 

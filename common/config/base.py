@@ -10,6 +10,4 @@ __all__ = ["Settings"]
 class Settings(BaseModel):
     """Frozen, closed (unknown keys are refused), strict about NaN and infinity."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)

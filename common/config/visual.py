@@ -29,4 +29,5 @@ class VisualSettings(Settings):
     @property
     def length(self) -> int:
         """Number of visual features: 256 x (crop / 8)^3, 1,048,576 for 128 voxels."""
-        return BOTTLENECK_CHANNELS * (self.crop_voxels // 2**DOWN_SAMPLINGS) ** 3
+        edge = self.crop_voxels >> DOWN_SAMPLINGS
+        return BOTTLENECK_CHANNELS * edge * edge * edge
