@@ -1,0 +1,28 @@
+"""study: what the coordinator knows: the protocol and who is expected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from common.config.base import Settings
+
+__all__ = ["StudySettings"]
+
+SiteName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
+
+
+class StudySettings(Settings):
+    """The coordinator's file.  Relative paths start at the folder of the file itself.
+
+    sites: every hospital that is expected; each is named in every round, whether it answers or not.
+    join_timeout_s: how long to wait for them before the first phase.
+    """
+
+    schema_version: Literal[1] = 1
+    name: SiteName
+    protocol: Path
+    sites: Annotated[tuple[SiteName, ...], Field(min_length=1)]
+    join_timeout_s: Annotated[float, Field(gt=0)] = 120.0

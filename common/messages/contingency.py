@@ -1,0 +1,25 @@
+"""contingency: cases per feature, bin and class, over edges common to all sites.
+
+Leaves the site: counts, features x bins x 2.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from common.messages.base import Array, Reply, Request
+
+__all__ = ["ContingencyReply", "ContingencyRequest"]
+
+
+class ContingencyRequest(Request):
+    """edges: features x (bins - 1), rising."""
+
+    action: ClassVar[str] = "contingency"
+    edges: Array
+
+
+class ContingencyReply(Reply):
+    """counts: features x bins x (not altered, altered)."""
+
+    counts: Array

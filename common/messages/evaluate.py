@@ -1,0 +1,28 @@
+"""evaluate: score the site's cases with the final model; histograms leave, scores do not.
+
+Leaves the site: cases per cell of the logit of the safety score, by class, for training and test.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from common.messages.base import Array, Reply, Request
+from common.messages.model import ModelState
+
+__all__ = ["EvaluateReply", "EvaluateRequest"]
+
+
+class EvaluateRequest(Request):
+    """The site keeps the scores of its own cases in its cache, under the study's name."""
+
+    action: ClassVar[str] = "evaluate"
+    study: str
+    model: ModelState
+
+
+class EvaluateReply(Reply):
+    """Counts per cell: (not altered, altered) x cells."""
+
+    training: Array
+    test: Array

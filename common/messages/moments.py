@@ -1,0 +1,29 @@
+"""moments: sums for mean and standard deviation of the training cases, in two exchanges.
+
+First `sums` (mean is None), then `squares` about the pooled mean.  Leaves the site: the number of
+training cases and one sum per feature.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from common.messages.base import Array, Reply, Request
+
+__all__ = ["MomentsReply", "MomentsRequest"]
+
+
+class MomentsRequest(Request):
+    """Without means: sums are wanted; with them: squares about them."""
+
+    action: ClassVar[str] = "moments"
+    radiomics_mean: Array | None = None
+    visual_mean: Array | None = None
+
+
+class MomentsReply(Reply):
+    """One sum per radiomics feature and per visual feature, float64."""
+
+    count: int
+    radiomics: Array
+    visual: Array

@@ -1,0 +1,65 @@
+"""fused_head: visual features -> hidden, ++ radiomics -> two logits (METHOD R28-R32).
+
+10,485,770 + 60 parameters for 1,048,576 visual features, 10 hidden units and 19 radiomics features.
+Both sides build it from the same settings; the first weights come from the study's seed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from common.config.modelling import HeadSettings
+from common.seeds import stream
+
+__all__ = ["CLASSES", "FusedHead", "initial_weights"]
+
+CLASSES = ("altered", "not_altered")
+"""Order of the logits.  Safety score = softmax[1] = sigmoid(logit[1] - logit[0])."""
+
+
+class FusedHead(nn.Module):
+    """`forward(visual, radiomics)`: (cases, visual), (cases, radiomics) -> logits (cases, 2).
+
+    Inputs are standardised; visual features are also divided by the square root of their number, so
+    that a case's visual vector has length about one whatever the size of the map.
+    """
+
+    def __init__(self, visual: int, radiomics: int, settings: HeadSettings) -> None:
+        super().__init__()
+        self.relu = settings.relu
+        # torch would draw 10 M random numbers that the study's own weights replace at once.
+        with torch.device("meta"):
+            self.visual = nn.Linear(visual, settings.hidden)
+            self.fusion = nn.Linear(settings.hidden + radiomics, len(CLASSES))
+        self.to_empty(device="cpu")
+
+    def forward(self, visual: Tensor, radiomics: Tensor) -> Tensor:
+        """Logits, in the order of CLASSES."""
+        hidden = self.visual(visual)
+        if self.relu == "visual":
+            hidden = torch.relu(hidden)
+        logits: Tensor = self.fusion(torch.cat([hidden, radiomics], dim=1))
+        return torch.relu(logits) if self.relu == "paper_literal" else logits
+
+
+def initial_weights(
+    visual: int, radiomics: int, settings: HeadSettings, *, seed: int
+) -> dict[str, np.ndarray[Any, Any]]:
+    """First weights, uniform in +-1/sqrt(fan-in) as torch's Linear, from the study's seed; float32."""
+    rng = stream(seed, "initial-weights")
+    fused = settings.hidden + radiomics
+    shapes = {
+        "visual.weight": ((settings.hidden, visual), visual),
+        "visual.bias": ((settings.hidden,), visual),
+        "fusion.weight": ((len(CLASSES), fused), fused),
+        "fusion.bias": ((len(CLASSES),), fused),
+    }
+    return {
+        name: rng.uniform(-1 / math.sqrt(fan), 1 / math.sqrt(fan), shape).astype(np.float32)
+        for name, (shape, fan) in shapes.items()
+    }
