@@ -1,32 +1,28 @@
 """records: messages <-> Flower's records; the only file in common/ that knows Flower.
 
-Arrays travel in an ArrayRecord (raw .npy, no pickle), everything else as one JSON text.  A name like
-`model/weights/fc1.weight` says where in the message an array belongs.
+Arrays travel in an ArrayRecord (raw .npy, no pickle), everything else as one JSON text.
 """
 
 from __future__ import annotations
 
-import json
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import numpy as np
 from flwr.app import Array as FlowerArray
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from common.errors import WireError
 from common.messages.base import Message, Refusal
+from common.messages.plain import from_plain, to_plain
 
 __all__ = ["from_records", "is_refusal", "size_in_bytes", "to_records"]
 
 Kind = TypeVar("Kind", bound=Message)
-_SET_ASIDE = object()
 
 
 def to_records(message: Message) -> RecordDict:
     """Write `message` as records, its type's name beside it."""
-    arrays: dict[str, np.ndarray[Any, Any]] = {}
-    text = json.dumps(_plain(message, "", arrays), sort_keys=True)
+    text, arrays = to_plain(message)
     return RecordDict(
         {
             "arrays": ArrayRecord({name: FlowerArray(array) for name, array in arrays.items()}),
@@ -37,26 +33,18 @@ def to_records(message: Message) -> RecordDict:
 
 def from_records(records: RecordDict, kind: type[Kind]) -> Kind:
     """Read records as a `kind`; WireError says what is wrong without quoting a value."""
+    head = records.config_records.get("message")
+    if head is None or head.get("kind") != kind.__name__:
+        raise _malformed("kind", f"Expected a {kind.__name__}.")
+    arrays = {n: a.numpy() for n, a in records.array_records.get("arrays", ArrayRecord()).items()}
     try:
-        head = records["message"]
-        found, text = str(head["kind"]), str(head["json"])
-    except KeyError:
-        raise _wire("message", "The message has no head.") from None
-    if found != kind.__name__:
-        raise _wire("kind", f"Expected {kind.__name__}.")
-    content = json.loads(text)
-    for name, array in records.array_records.get("arrays", {}).items():
-        *path, last = name.split("/")
-        place = content
-        for part in path:
-            place = place.setdefault(part, {})
-        place[last] = array.numpy()
-    try:
-        return kind.model_validate(content)
+        return from_plain(kind, str(head["json"]), arrays)
     except ValidationError as error:
         # The library's text quotes values; only the places may be told.
         fields = ", ".join(".".join(map(str, fault["loc"])) for fault in error.errors())
-        raise _wire(fields, "Fields are missing, unknown, of another type, or not finite.") from None
+        raise _malformed(fields, "Fields are missing, unknown, of another type, or not finite.") from None
+    except (KeyError, ValueError):
+        raise _malformed("json", "The message's text cannot be read.") from None
 
 
 def is_refusal(records: RecordDict) -> bool:
@@ -67,25 +55,11 @@ def is_refusal(records: RecordDict) -> bool:
 
 def size_in_bytes(records: RecordDict) -> int:
     """Payload: array data and JSON text, without the transport's framing."""
-    arrays = sum(len(a.data) for a in records.array_records.get("arrays", {}).values())
+    arrays = sum(len(a.data) for a in records.array_records.get("arrays", ArrayRecord()).values())
     return arrays + len(str(records["message"]["json"]))
 
 
-def _plain(value: Any, path: str, arrays: dict[str, np.ndarray[Any, Any]]) -> Any:
-    """`value` as JSON; arrays are put aside under their path."""
-    if isinstance(value, BaseModel):
-        value = {name: getattr(value, name) for name in type(value).model_fields}
-    if isinstance(value, dict):
-        # A dictionary key may hold no slash: it separates the parts of an array's path.
-        plain = {str(k): _plain(v, f"{path}{k}/", arrays) for k, v in value.items()}
-        return {k: v for k, v in plain.items() if v is not _SET_ASIDE}
-    if isinstance(value, np.ndarray):
-        arrays[path.rstrip("/")] = value
-        return _SET_ASIDE
-    return value
-
-
-def _wire(field: str, problem: str) -> WireError:
+def _malformed(field: str, problem: str) -> WireError:
     return WireError(
         "message-malformed",
         field=field,

@@ -1,0 +1,32 @@
+# The doors: `make replay` and `make test` set everything up themselves; a second call starts at once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+OUT ?= runs/replay
+
+.PHONY: help setup replay test test-all lint clean
+
+help:            ## these lines
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
+
+setup: $(STAMP)  ## virtual environment with everything pinned
+
+$(STAMP): requirements.txt pyproject.toml docker/install.sh
+	@PYTHON="$(PYTHON)" sh docker/install.sh "$(VENV)"
+	@touch "$(STAMP)"
+
+replay: $(STAMP) ## the single-centre study, federated over three hospitals, with its report
+	@"$(BIN)/fedmidline-sim" replay --out "$(OUT)" $(REPLAY_OPTIONS)
+
+test: $(STAMP)   ## lint, types, import laws and the fast tests
+	@"$(BIN)/ruff" check . && "$(BIN)/ruff" format --check -q .
+	@"$(BIN)/mypy"
+	@"$(BIN)/lint-imports"
+	@"$(BIN)/python" -m pytest -m "not slow" -n 2
+
+test-all: $(STAMP) ## everything, the slow tests too
+	@"$(BIN)/python" -m pytest -n 2
+
+clean:           ## remove the environment and all runs
+	rm -rf "$(VENV)" runs

@@ -1,0 +1,64 @@
+"""evaluate: score this site's cases; histograms leave, the scores stay in the site's cache."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import torch
+
+from client.device import choose_device
+from client.site import Site
+from client.store.cohort import ScoredCases, load_cohort
+from client.training.fused import safety_margins
+from common.messages.evaluate import EvaluateReply, EvaluateRequest
+from common.messages.model import ModelState
+from common.metrics import score_histogram
+
+__all__ = ["answer", "scores_file"]
+
+
+def answer(request: EvaluateRequest, site: Site) -> EvaluateReply:
+    """Margins of all cases with this model; counts per cell and class leave."""
+    torch.set_num_threads(1)
+    cohort = load_cohort(site.settings, site.protocol)
+    cells = site.protocol.evaluation.score_cells
+    rows, histograms = [], {}
+    for view, cases in (("train", cohort.training), ("test", cohort.test)):
+        margins = _margins(cases, request.model, site)
+        altered = cases.table.altered
+        histograms[view] = score_histogram.summarise(margins, altered, cells=cells)
+        rows += [
+            (name, view, label, repr(float(margin)))
+            for name, label, margin in zip(cases.pseudonyms, altered.astype(int), margins, strict=True)
+        ]
+    _write_scores(scores_file(site, request.study), rows)
+    return EvaluateReply(
+        site=site.settings.name, training=histograms["train"], test=histograms["test"]
+    )
+
+
+def scores_file(site: Site, study: str) -> Path:
+    """Where the hospital finds the safety scores of its own cases."""
+    return site.settings.cache / "scores" / f"{site.settings.name}-{study}.csv"
+
+
+def _margins(cases: ScoredCases, model: ModelState, site: Site) -> "FloatVector":
+    return safety_margins(
+        cases.table,
+        cases.visual,
+        model,
+        head=site.protocol.head,
+        device=choose_device(site.settings.device),
+    )
+
+
+def _write_scores(path: Path, rows: list[tuple[str, str, int, str]]) -> None:
+    """CSV, beside first and then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".new")
+    with beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("pseudonym", "set", "altered", "safety_margin"))
+        writer.writerows(rows)
+    beside.replace(path)

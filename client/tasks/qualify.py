@@ -1,0 +1,74 @@
+"""qualify: the site says whether it runs this protocol and with how many cases."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from client.site import Site
+from client.store.cohort import load_cohort
+from common.arrays import CaseFlags
+from common.errors import ProtocolMismatch, Refused
+from common.messages.qualify import QualifyReply, QualifyRequest
+
+__all__ = ["answer"]
+
+PACKAGES = ("flwr", "torch", "numpy", "pyradiomics", "SimpleITK", "antspyx")
+
+
+def answer(request: QualifyRequest, site: Site) -> QualifyReply:
+    """Refuse another protocol (naming the fields), one class only, or too few cases."""
+    name, protocol = site.settings.name, site.protocol
+    if request.fingerprint != protocol.fingerprint():
+        fields = _differences(request.protocol, protocol.model_dump(mode="json"))
+        raise ProtocolMismatch(
+            "protocol-differs",
+            field=", ".join(fields),
+            site=name,
+            problem="The site's protocol differs from the study's in these fields.",
+            fix="Install the study's protocol file at the site.",
+        )
+    cohort = load_cohort(site.settings, protocol)
+    training = _by_class(cohort.training.table.altered)
+    if min(training) == 0:
+        raise Refused(
+            "one-class-only",
+            field="label",
+            site=name,
+            problem="All of the site's training cases have the same label.",
+            fix="A site needs altered and not altered cases.",
+        )
+    if sum(training) < protocol.federation.min_cases:
+        raise Refused(
+            "too-few-cases",
+            field="federation.min_cases",
+            site=name,
+            problem=f"The site has fewer than {protocol.federation.min_cases} training cases.",
+            fix="Add cases, or agree on a lower minimum in the protocol.",
+        )
+    versions = {package: version(package) for package in PACKAGES}
+    return QualifyReply(
+        site=name,
+        training_cases=training,
+        test_cases=_by_class(cohort.test.table.altered),
+        versions={"python": platform.python_version(), **versions},
+    )
+
+
+def _by_class(altered: CaseFlags) -> tuple[int, int]:
+    return int(np.sum(altered)), int(np.sum(~altered))
+
+
+def _differences(theirs: Any, ours: Any, path: str = "") -> list[str]:
+    """Names of the settings in which two protocols differ, without their values."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        return [
+            name
+            for key in sorted(set(theirs) | set(ours))
+            if not (path == "" and key == "name")
+            for name in _differences(theirs.get(key), ours.get(key), f"{path}{key}.")
+        ]
+    return [] if theirs == ours else [path.rstrip(".")]

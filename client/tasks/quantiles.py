@@ -1,0 +1,18 @@
+"""quantiles: how many of this site's training cases lie at or below each threshold."""
+
+from __future__ import annotations
+
+from client.site import Site
+from client.store.cohort import load_cohort
+from common.messages.quantiles import QuantilesReply, QuantilesRequest
+from common.stats import quantiles
+
+__all__ = ["answer"]
+
+
+def answer(request: QuantilesRequest, site: Site) -> QuantilesReply:
+    """Counts only; the values stay."""
+    training = load_cohort(site.settings, site.protocol, visual=False).training
+    return QuantilesReply(
+        site=site.settings.name, counts=quantiles.summarise(training.table, request.thresholds)
+    )

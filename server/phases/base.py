@@ -1,0 +1,31 @@
+"""base: what a phase is: two pure functions, and the driver does all waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Protocol
+
+from common.messages.base import Reply, Request
+from server.state import StudyState
+
+__all__ = ["Phase"]
+
+
+class Phase(Protocol):
+    """A step of the study.
+
+    category: Flower's message category.  reply: what a site answers.
+    fixed_roster: whether all exchanges of the phase must come from the same sites; if one is lost in
+        between, the driver restarts the phase with those that are left.
+    """
+
+    name: ClassVar[str]
+    fixed_roster: ClassVar[bool]
+
+    def request(self, state: StudyState) -> Request | None:
+        """The next question, or None when the phase is done."""
+        ...
+
+    def conclude(self, state: StudyState, replies: Mapping[str, Reply]) -> StudyState:
+        """The next state; `replies` are in the fixed order of site names."""
+        ...

@@ -1,0 +1,112 @@
+"""state: everything the coordinator knows of a study; a value that phases turn into the next value."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from common.catalogue import radiomics_names
+from common.config.protocol import Protocol
+from common.messages.base import Array, Arrays
+from common.messages.model import ModelState
+from common.messages.qualify import QualifyReply
+
+__all__ = ["Exchange", "FeatureMoments", "Selection", "SiteStatus", "StudyState"]
+
+SiteStatus = Literal["contributed", "late", "absent", "refused", "excluded"]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class Exchange(_Value):
+    """One request and what came back; every expected site is named.
+
+    codes: why a site is not among the contributed.  loss: of the incoming model on the training cases.
+    """
+
+    phase: str
+    action: str
+    round: int = 0
+    seconds: float
+    roster: dict[str, SiteStatus]
+    codes: dict[str, str] = {}
+    bytes_down: dict[str, int] = {}
+    bytes_up: dict[str, int] = {}
+    loss: float | None = None
+
+
+class FeatureMoments(_Value):
+    """Pooled mean and standard deviation of the training cases."""
+
+    cases: int
+    radiomics_mean: Array
+    radiomics_deviation: Array
+    visual_mean: Array
+    visual_deviation: Array
+
+
+class Selection(_Value):
+    """The signature in rank order, with every feature's mutual information (nats) in catalogue order.
+
+    ties: features of equal score at the cut, decided by name.
+    """
+
+    signature: tuple[str, ...]
+    mutual_information: Array
+    edges: Array
+    ties: tuple[str, ...]
+
+
+class StudyState(_Value):
+    """Frozen; `evolve` gives the next state.  `scratch` is a phase's unfinished work: a checkpoint does
+    not keep it, so a phase that was interrupted starts again, but a finished round never does.
+    """
+
+    study: str
+    protocol: Protocol
+    sites: tuple[str, ...]
+    qualified: dict[str, QualifyReply] = {}
+    excluded: dict[str, str] = {}
+    moments: FeatureMoments | None = None
+    selection: Selection | None = None
+    weights: Arrays = Field(default_factory=dict)
+    rounds_done: int = 0
+    histograms: Arrays = Field(default_factory=dict)
+    exchanges: tuple[Exchange, ...] = ()
+    finished: bool = False
+    scratch: Any = Field(default=None, exclude=True)
+
+    def evolve(self, **changes: Any) -> Self:
+        """The next state."""
+        return self.model_copy(update=changes)
+
+    @property
+    def active(self) -> tuple[str, ...]:
+        """Sites that qualified, in the fixed order of their names."""
+        return tuple(sorted(self.qualified))
+
+    def model(self) -> ModelState:
+        """The classifier as it travels; only after selection."""
+        if self.moments is None or self.selection is None:
+            raise ValueError("the model exists only after harmonise and select")
+        signature = self.selection.signature
+        place = {name: i for i, name in enumerate(radiomics_names())}
+        columns = [place[name] for name in signature]
+        return ModelState(
+            weights=self.weights,
+            signature=signature,
+            radiomics_mean=self.moments.radiomics_mean[columns],
+            radiomics_deviation=self.moments.radiomics_deviation[columns],
+            visual_mean=self.moments.visual_mean,
+            visual_deviation=self.moments.visual_deviation,
+        )
+
+    def status(self) -> str:
+        """`completed` only when every expected site contributed to every exchange."""
+        if not self.finished:
+            return "unfinished"
+        lost = {s for e in self.exchanges for s, status in e.roster.items() if status != "contributed"}
+        return f"completed with losses: {', '.join(sorted(lost))}" if lost else "completed"

@@ -1,0 +1,254 @@
+"""workflow: the driver: request -> send -> quorum -> conclude -> checkpoint.
+
+The only place that waits and the only one that writes.  It speaks to a Flower Grid, whichever carrier is
+behind it: in process, Ray, or a SuperLink with hospitals.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from common.errors import QuorumLost, StudyError
+from common.messages.base import Refusal, Reply, Request
+from common.messages.contingency import ContingencyReply
+from common.messages.evaluate import EvaluateReply
+from common.messages.moments import MomentsReply
+from common.messages.qualify import QualifyReply
+from common.messages.quantiles import QuantilesReply
+from common.messages.records import from_records, is_refusal, size_in_bytes, to_records
+from common.messages.train_round import TrainRoundReply
+from server.checkpoint import save_checkpoint
+from server.phases.base import Phase
+from server.phases.evaluate import Evaluate
+from server.phases.harmonise import Harmonise
+from server.phases.qualify import Qualify
+from server.phases.select import Select
+from server.phases.train import Train
+from server.state import Exchange, SiteStatus, StudyState
+
+__all__ = ["PHASES", "run_study", "wait_for_sites"]
+
+PHASES: tuple[Phase, ...] = (Qualify(), Harmonise(), Select(), Train(), Evaluate())
+
+ANSWERS: dict[str, tuple[str, type[Reply]]] = {
+    "qualify": ("query", QualifyReply),
+    "moments": ("query", MomentsReply),
+    "quantiles": ("query", QuantilesReply),
+    "contingency": ("query", ContingencyReply),
+    "train_round": ("train", TrainRoundReply),
+    "evaluate": ("evaluate", EvaluateReply),
+}
+"""action -> Flower's message category, and the reply's type."""
+
+
+@dataclass
+class _Answers:
+    replies: dict[str, Reply] = field(default_factory=dict)
+    roster: dict[str, SiteStatus] = field(default_factory=dict)
+    codes: dict[str, str] = field(default_factory=dict)
+    bytes_down: dict[str, int] = field(default_factory=dict)
+    bytes_up: dict[str, int] = field(default_factory=dict)
+
+    def refuse(self, site: str, code: str) -> None:
+        """Name a site that answered, but not with a reply."""
+        self.roster[site] = "refused"
+        self.codes[site] = code
+
+
+def wait_for_sites(grid: Grid, wanted: int, timeout_s: float) -> None:
+    """Wait until as many nodes as sites are online, but never for ever; fewer are named later."""
+    end = time.monotonic() + timeout_s
+    while len(list(grid.get_node_ids())) < wanted and time.monotonic() < end:
+        time.sleep(0.5)
+
+
+def run_study(
+    grid: Grid,
+    state: StudyState,
+    *,
+    checkpoint: Path,
+    notify: Callable[[Exchange], None] = lambda _: None,
+) -> StudyState:
+    """Run all phases that `state` has not finished; every exchange ends in a checkpoint.
+
+    Raises QuorumLost when fewer than `federation.min_sites` answer; the checkpoint stays and a new run
+    goes on from it.
+    """
+    nodes: dict[str, int] = {}
+    for phase in PHASES:
+        state = _run_phase(grid, state, phase, nodes, checkpoint, notify)
+    state = state.evolve(finished=True)
+    save_checkpoint(checkpoint, state)
+    return state
+
+
+def _run_phase(
+    grid: Grid,
+    state: StudyState,
+    phase: Phase,
+    nodes: dict[str, int],
+    checkpoint: Path,
+    notify: Callable[[Exchange], None],
+) -> StudyState:
+    """All exchanges of one phase; `nodes` (site -> node) is filled as sites make themselves known."""
+    participants: tuple[str, ...] | None = None
+    while (request := phase.request(state)) is not None:
+        asked = participants or state.active or state.sites
+        begun = time.monotonic()
+        answers = _exchange(grid, request, asked, nodes, state)
+        _name_the_others(answers, state)
+        loss = _pooled_loss(answers.replies)
+        exchange = Exchange(
+            phase=phase.name,
+            action=request.action,
+            round=getattr(request, "round", 0),
+            seconds=time.monotonic() - begun,
+            roster=dict(sorted(answers.roster.items())),
+            codes=answers.codes,
+            bytes_down=answers.bytes_down,
+            bytes_up=answers.bytes_up,
+            loss=loss,
+        )
+        state = state.evolve(exchanges=(*state.exchanges, exchange))
+        notify(exchange)
+        _require_quorum(state, answers, checkpoint)
+        survivors = tuple(sorted(answers.replies))
+        if phase.fixed_roster and participants is not None and survivors != participants:
+            # Counts of different sites must not be mixed: begin the phase again with those left.
+            state, participants = state.evolve(scratch=None), survivors
+            continue
+        participants = survivors if phase.fixed_roster else None
+        replies = {site: answers.replies[site] for site in survivors}
+        state = phase.conclude(state, replies)
+        save_checkpoint(checkpoint, state)
+    return state.evolve(scratch=None)
+
+
+def _exchange(
+    grid: Grid, request: Request, asked: Iterable[str], nodes: dict[str, int], state: StudyState
+) -> _Answers:
+    """Send to every asked site, wait, sort what came back."""
+    category, kind = ANSWERS[request.action]
+    content = to_records(request)
+    timeout = state.protocol.federation.timeout_s
+    online = set(grid.get_node_ids())
+    if request.action == "qualify":
+        targets = {node: "" for node in sorted(online)}
+    else:
+        _find_returning_sites(grid, asked, nodes, online, state)
+        targets = {nodes[site]: site for site in asked if nodes.get(site) in online}
+    answers = _Answers(roster=dict.fromkeys(asked, "absent"))
+    for site in targets.values():
+        if site:
+            answers.roster[site] = "late"
+            answers.bytes_down[site] = size_in_bytes(content)
+    messages = [
+        Message(RecordDict(dict(content)), dst_node_id=node, message_type=f"{category}.{request.action}", ttl=timeout)
+        for node in targets
+    ]
+    for message in grid.send_and_receive(messages, timeout=timeout):
+        _sort_in(answers, message, targets, kind, nodes, state)
+    return answers
+
+
+def _sort_in(
+    answers: _Answers,
+    message: Message,
+    targets: dict[int, str],
+    kind: type[Reply],
+    nodes: dict[str, int],
+    state: StudyState,
+) -> None:
+    """File one reply under its site."""
+    node = message.metadata.src_node_id
+    expected = targets.get(node, "")
+    if message.has_error():
+        if expected:
+            answers.roster[expected] = "absent"
+            answers.codes[expected] = f"carrier-error-{message.error.code}"
+        return
+    try:
+        reply: Reply = from_records(message.content, Refusal if is_refusal(message.content) else kind)
+    except StudyError as error:
+        if expected:
+            answers.refuse(expected, error.code)
+        return
+    site = expected or reply.site
+    if site not in state.sites or reply.site != site:
+        return
+    if not expected:
+        nodes.setdefault(site, node)
+        answers.bytes_down[site] = 0
+    if site in answers.replies:
+        answers.codes[site] = "answered-twice"
+        return
+    answers.bytes_up[site] = size_in_bytes(message.content)
+    if isinstance(reply, Refusal):
+        answers.refuse(site, reply.code)
+        return
+    answers.roster[site] = "contributed"
+    answers.replies[site] = reply
+
+
+def _find_returning_sites(
+    grid: Grid, asked: Iterable[str], nodes: dict[str, int], online: set[int], state: StudyState
+) -> None:
+    """A hospital whose node came back under another number (or a resumed server, which knows no numbers)
+    is found by asking the unknown nodes who they are.
+    """
+    strangers = online - set(nodes.values())
+    if not strangers or all(nodes.get(site) in online for site in asked):
+        return
+    question = Qualify().question(state)
+    category, kind = ANSWERS[question.action]
+    timeout = state.protocol.federation.timeout_s
+    messages = [
+        Message(to_records(question), dst_node_id=node, message_type=f"{category}.{question.action}", ttl=timeout)
+        for node in sorted(strangers)
+    ]
+    for message in grid.send_and_receive(messages, timeout=timeout):
+        if not message.has_error() and not is_refusal(message.content):
+            site = from_records(message.content, kind).site
+            if site in state.qualified:
+                nodes[site] = message.metadata.src_node_id
+
+
+def _name_the_others(answers: _Answers, state: StudyState) -> None:
+    """Every expected site has a status in every exchange."""
+    for site in state.sites:
+        if site in state.excluded:
+            answers.roster[site] = "excluded"
+            answers.codes.setdefault(site, state.excluded[site])
+        else:
+            answers.roster.setdefault(site, "absent")
+
+
+def _pooled_loss(replies: dict[str, Reply]) -> float | None:
+    rounds = [reply for _, reply in sorted(replies.items()) if isinstance(reply, TrainRoundReply)]
+    if not rounds:
+        return None
+    return sum(r.loss * r.cases for r in rounds) / sum(r.cases for r in rounds)
+
+
+def _require_quorum(state: StudyState, answers: _Answers, checkpoint: Path) -> None:
+    needed = state.protocol.federation.min_sites
+    if len(answers.replies) >= needed:
+        return
+    save_checkpoint(checkpoint, state)
+    missing = ", ".join(
+        f"{site} {status}" + (f" ({answers.codes[site]})" if site in answers.codes else "")
+        for site, status in sorted(answers.roster.items())
+        if status != "contributed"
+    )
+    raise QuorumLost(
+        "quorum-lost",
+        field="federation.min_sites",
+        problem=f"{len(answers.replies)} of at least {needed} sites answered; {missing}.",
+        fix="Bring the sites back and resume: the checkpoint is kept.",
+    )
