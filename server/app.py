@@ -17,6 +17,7 @@ from common.config.protocol import Protocol
 from common.config.study import StudySettings
 from common.errors import ConfigError
 from server.checkpoint import load_checkpoint
+from server.phases.select import fixed_selection
 from server.state import Exchange, StudyState
 from server.workflow import run_study, wait_for_sites
 
@@ -47,7 +48,7 @@ def open_study(path: Path) -> tuple[StudySettings, StudyState]:
     protocol = parse_settings(Protocol, protocol_file.read_text(encoding="utf-8"), source=protocol_file.name)
     checkpoint = path.parent / CHECKPOINT
     if not checkpoint.exists():
-        return settings, StudyState(study=settings.name, protocol=protocol, sites=tuple(sorted(settings.sites)))
+        return settings, _new_study(settings, protocol)
     state = load_checkpoint(checkpoint)
     if state.protocol.fingerprint() != protocol.fingerprint() or set(state.sites) != set(settings.sites):
         raise ConfigError(
@@ -57,6 +58,17 @@ def open_study(path: Path) -> tuple[StudySettings, StudyState]:
             fix="Start in a new folder, or restore the study's own protocol and site list.",
         )
     return settings, state
+
+
+def _new_study(settings: StudySettings, protocol: Protocol) -> StudyState:
+    """The first state; a pre-registered signature is chosen before any site is asked."""
+    fixed = protocol.selection.method == "fixed_signature"
+    return StudyState(
+        study=settings.name,
+        protocol=protocol,
+        sites=tuple(sorted(settings.sites)),
+        selection=fixed_selection() if fixed else None,
+    )
 
 
 def _tell(exchange: Exchange) -> None:

@@ -11,6 +11,7 @@ from client.device import choose_device
 from client.site import Site
 from client.store.cohort import ScoredCases, load_cohort
 from client.training.fused import safety_margins
+from common.arrays import CaseScores
 from common.messages.evaluate import EvaluateReply, EvaluateRequest
 from common.messages.model import ModelState
 from common.metrics import score_histogram
@@ -43,7 +44,7 @@ def scores_file(site: Site, study: str) -> Path:
     return site.settings.cache / "scores" / f"{site.settings.name}-{study}.csv"
 
 
-def _margins(cases: ScoredCases, model: ModelState, site: Site) -> "FloatVector":
+def _margins(cases: ScoredCases, model: ModelState, site: Site) -> CaseScores:
     return safety_margins(
         cases.table,
         cases.visual,

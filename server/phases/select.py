@@ -13,7 +13,7 @@ from typing import ClassVar
 import numpy as np
 
 from common.catalogue import PAPER_SIGNATURE, radiomics_names
-from common.messages.base import Reply
+from common.messages.base import Array, Reply
 from common.messages.contingency import ContingencyReply, ContingencyRequest
 from common.messages.quantiles import QuantilesReply, QuantilesRequest
 from common.stats import contingency, quantiles
@@ -48,3 +48,26 @@ class Select:
         tables = [reply.counts for reply in replies.values() if isinstance(reply, ContingencyReply)]
         scores = mutual_information(contingency.combine(tables))
         return state.evolve(scratch=None, selection=_choose(state, scores, quantiles.finish(search)))
+
+
+def fixed_selection() -> Selection:
+    """The paper's nineteen, chosen before any data were seen; nothing to ask."""
+    features = len(radiomics_names())
+    return Selection(
+        signature=PAPER_SIGNATURE,
+        mutual_information=np.zeros(features),
+        edges=np.zeros((features, 0)),
+        ties=(),
+    )
+
+
+def _begin(state: StudyState) -> quantiles.Search:
+    if state.moments is None:
+        raise ValueError("selection begins after harmonise")
+    bins = state.protocol.selection.bins
+    return quantiles.start(len(radiomics_names()), bins=bins, cases=state.moments.cases)
+
+
+def _choose(state: StudyState, scores: Array, edges: Array) -> Selection:
+    chosen = select_k_best(radiomics_names(), scores, state.protocol.selection.k)
+    return Selection(signature=chosen.names, mutual_information=scores, edges=edges, ties=chosen.ties)

@@ -1,0 +1,198 @@
+"""replay: the single-centre study again: 204/50, federated over hospitals, pooled, and each one alone.
+
+    cohort -> split -> prepare (once) -> partition -> federated study -> oracle, local arms -> report
+
+Everything lies in one folder; every step that is finished is not done again.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from client.site import Site, open_site
+from client.store.cohort import SiteCohort, load_cohort
+from client.tasks.evaluate import scores_file
+from client.tasks.prepare_cohort import PreparationReport, prepare_cohort
+from common.config.protocol import Protocol
+from common.errors import InputError
+from server.app import CHECKPOINT
+from server.state import Exchange, StudyState
+from simulation.engines import ENGINES
+from simulation.oracle import Oracle, pooled_oracle
+from simulation.partition import Partition, partition
+from simulation.split import stratified_split
+
+__all__ = ["ReplayFolder", "ReplaySettings", "build_sites", "federate", "prepare"]
+
+EVERYONE = "single-centre"
+
+
+@dataclass(frozen=True)
+class ReplaySettings:
+    """sites: how many, where the partition does not say; resume: go on with a study that was stopped."""
+
+    engine: Literal["local", "ray", "loopback"] = "local"
+    partition: Partition = "scanner"
+    sites: int = 3
+    resume: bool = True
+
+
+@dataclass(frozen=True)
+class ReplayFolder:
+    """Where things lie in a run's folder."""
+
+    root: Path
+    protocol: Protocol
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Book the wall-clock seconds of a phase."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.timings[phase] = self.timings.get(phase, 0.0) + time.monotonic() - begun
+
+    @property
+    def protocol_file(self) -> Path:
+        """The protocol as this run uses it."""
+        return self.root / "protocol.yaml"
+
+    @property
+    def single_centre(self) -> Path:
+        """The site file of one centre that holds all cases."""
+        return self.root / "single-centre" / "site.yaml"
+
+    @property
+    def study(self) -> Path:
+        """The federated study's file."""
+        return self.root / "study" / "study.yaml"
+
+
+def prepare(
+    folder: ReplayFolder,
+    manifest: Path,
+    *,
+    workers: int,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> PreparationReport:
+    """Split the cohort, write the single centre's files, prepare every case once."""
+    _write_yaml(folder.protocol_file, folder.protocol.model_dump(mode="json"))
+    rows = read_rows(manifest)
+    protocol = folder.protocol
+    is_test = stratified_split(
+        [row["label"] == "altered" for row in rows], protocol.split.test_fraction, seed=protocol.seed
+    )
+    for row, test in zip(rows, is_test, strict=True):
+        row["split"] = "test" if test else "train"
+        for column in ("t1ce_path", "flair_path", "mask_path", "brain_mask_path"):
+            if row.get(column):
+                row[column] = str((manifest.parent / row[column]).resolve())
+    _write_site(folder, folder.single_centre, rows, EVERYONE, workers=workers)
+    site = open_site(folder.single_centre)
+    with folder.timed("prepare"):
+        return prepare_cohort(
+            site.settings, site.protocol, base=folder.single_centre.parent, progress=progress
+        )
+
+
+def build_sites(folder: ReplayFolder, settings: ReplaySettings) -> dict[str, Path]:
+    """One folder with site.yaml and manifest per hospital; they share the single centre's cache, because
+    a case's features do not depend on who holds it.
+    """
+    rows = read_rows(folder.single_centre.parent / "manifest.csv")
+    owners = partition(
+        settings.partition,
+        scanners=[row["scanner"] for row in rows],
+        altered=[row["label"] == "altered" for row in rows],
+        is_test=[row["split"] == "test" for row in rows],
+        sites=settings.sites,
+        seed=folder.protocol.seed,
+    )
+    files = {}
+    for name in sorted(set(owners)):
+        files[name] = folder.root / "sites" / name / "site.yaml"
+        mine = [row for row, owner in zip(rows, owners, strict=True) if owner == name]
+        _write_site(folder, files[name], mine, name, workers=1)
+    return files
+
+
+def federate(
+    folder: ReplayFolder,
+    sites: Mapping[str, Path],
+    settings: ReplaySettings,
+    *,
+    study: Path | None = None,
+    protocol: Path | None = None,
+    notify: Callable[[Exchange], None] = lambda _: None,
+) -> StudyState:
+    """Run the study over the sites on the engine asked for."""
+    study = study or folder.study
+    if not settings.resume:
+        (study.parent / CHECKPOINT).unlink(missing_ok=True)
+    _write_yaml(
+        study,
+        {
+            "name": study.parent.name,
+            "protocol": str((protocol or folder.protocol_file).resolve()),
+            "sites": sorted(sites),
+        },
+    )
+    return ENGINES[settings.engine](study, [sites[name] for name in sorted(sites)], notify=notify)
+
+
+def read_rows(manifest: Path) -> list[dict[str, str]]:
+    """The manifest's rows as they are; the hospital's own reader checks them."""
+    try:
+        with manifest.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        raise InputError(
+            "manifest-unreadable",
+            problem="The cohort's manifest cannot be read.",
+            fix="Make a cohort first: fedmidline-sim cohort.",
+            local=f"{manifest}: {type(error).__name__}",
+        ) from None
+
+
+def read_scores(site: Site, study: str) -> list[dict[str, str]]:
+    """The safety margins that a hospital keeps of its own cases; only a simulation may look."""
+    return read_rows(scores_file(site, study))
+
+
+def _write_site(
+    folder: ReplayFolder, path: Path, rows: list[dict[str, str]], name: str, *, workers: int
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (path.parent / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    _write_yaml(
+        path,
+        {
+            "name": name,
+            "protocol": str(folder.protocol_file.resolve()),
+            "manifest": "manifest.csv",
+            "cache": str((folder.root / "cache").resolve()),
+            "workers": workers,
+            "ethics_id": "synthetic",
+        },
+    )
+
+
+def _write_yaml(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".new")
+    beside.write_text(yaml.safe_dump(json.loads(json.dumps(content)), sort_keys=False), encoding="utf-8")
+    beside.replace(path)
