@@ -30,7 +30,9 @@ QUIET = {
 }
 
 
-def deploy_on_loopback(study: Path, node_configs: Sequence[Mapping[str, str]], *, timeout_s: float = 900) -> None:
+def deploy_on_loopback(
+    study: Path, node_configs: Sequence[Mapping[str, str]], *, timeout_s: float = 900
+) -> None:
     """Start everything, run the study to its end, stop everything.
 
     StudyError `deployment-failed` with the log's place when the run does not finish.
@@ -60,7 +62,13 @@ def _run(folder: Path, study: Path, timeout_s: float) -> None:
     command = [_program("flwr"), "run", str(APP), "here", "--stream", "-c", f"study={json.dumps(str(study))}"]
     with (folder / "run.log").open("w") as log:
         done = subprocess.run(  # noqa: S603  # our own programs, arguments from our own files
-            command, cwd=folder, env=_environment(folder), stdout=log, stderr=log, timeout=timeout_s, check=False
+            command,
+            cwd=folder,
+            env=_environment(folder),
+            stdout=log,
+            stderr=log,
+            timeout=timeout_s,
+            check=False,
         )
     if done.returncode != 0:
         raise StudyError(
@@ -129,5 +137,8 @@ def _wait_for_port(port: int, patience_s: float = 60) -> None:
                 return
         time.sleep(0.2)
     raise StudyError(
-        "superlink-silent", problem="The SuperLink did not open its port.", fix="Read superlink.log.", local=str(port)
+        "superlink-silent",
+        problem="The SuperLink did not open its port.",
+        fix="Read superlink.log.",
+        local=str(port),
     )

@@ -1,10 +1,10 @@
 """partition: which hospital holds which case (METHOD R57).
 
-    scanner    one site per scanner: the natural, non-IID partition (default)
-    iid        shuffled evenly over the sites
-    dirichlet  label skew: each class spread over the sites by a Dirichlet draw (Hsu et al. 2019,
-               arXiv 1909.06335)
-    size       sites of very different size (shares 1 : 2 : 4 : ...), classes alike
+scanner    one site per scanner: the natural, non-IID partition (default)
+iid        shuffled evenly over the sites
+dirichlet  label skew: each class spread over the sites by a Dirichlet draw (Hsu et al. 2019,
+           arXiv 1909.06335)
+size       sites of very different size (shares 1 : 2 : 4 : ...), classes alike
 """
 
 from __future__ import annotations
