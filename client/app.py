@@ -47,9 +47,7 @@ def _handle(message: Message, context: Context, kind: type[Request], answer: Ans
         reply = answer(request, site)
     except StudyError as error:
         _write_log(settings, error.explain())
-        reply = Refusal(
-            site=name, code=error.code, field=error.field, problem=error.problem, fix=error.fix
-        )
+        reply = Refusal(site=name, code=error.code, field=error.field, problem=error.problem, fix=error.fix)
     except Exception:  # noqa: BLE001  # the boundary: a foreign exception's text may name a patient
         _write_log(settings, traceback.format_exc())
         reply = Refusal(

@@ -28,9 +28,7 @@ def open_site(path: Path) -> Site:
     """
     raw = parse_settings(SiteSettings, read_settings_text(path), source=path.name)
     base = path.resolve().parent
-    settings = raw.model_copy(
-        update={field: base / getattr(raw, field) for field in ("protocol", "manifest", "cache")}
-    )
+    settings = raw.model_copy(update={field: base / getattr(raw, field) for field in ("protocol", "manifest", "cache")})
     text = read_settings_text(settings.protocol)
     return Site(settings, parse_settings(Protocol, text, source=settings.protocol.name))
 

@@ -13,6 +13,4 @@ __all__ = ["answer"]
 def answer(request: ContingencyRequest, site: Site) -> ContingencyReply:
     """Counts over the edges that all sites share."""
     training = load_cohort(site.settings, site.protocol, visual=False).training
-    return ContingencyReply(
-        site=site.settings.name, counts=contingency.summarise(training.table, request.edges)
-    )
+    return ContingencyReply(site=site.settings.name, counts=contingency.summarise(training.table, request.edges))

@@ -34,9 +34,7 @@ def answer(request: EvaluateRequest, site: Site) -> EvaluateReply:
             for name, label, margin in zip(cases.pseudonyms, altered.astype(int), margins, strict=True)
         ]
     _write_scores(scores_file(site, request.study), rows)
-    return EvaluateReply(
-        site=site.settings.name, training=histograms["train"], test=histograms["test"]
-    )
+    return EvaluateReply(site=site.settings.name, training=histograms["train"], test=histograms["test"])
 
 
 def scores_file(site: Site, study: str) -> Path:

@@ -16,9 +16,7 @@ def answer(request: MomentsRequest, site: Site) -> MomentsReply:
     if request.radiomics_mean is None or request.visual_mean is None:
         sums = moments.summarise_sums(training.table)
         visual = moments.summarise_sums_array(training.visual)
-        return MomentsReply(
-            site=site.settings.name, count=sums.count, radiomics=sums.total, visual=visual.total
-        )
+        return MomentsReply(site=site.settings.name, count=sums.count, radiomics=sums.total, visual=visual.total)
     squares = moments.summarise_squares(training.table, request.radiomics_mean)
     visual_squares = moments.summarise_squares_array(training.visual, request.visual_mean)
     return MomentsReply(

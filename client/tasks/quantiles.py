@@ -13,6 +13,4 @@ __all__ = ["answer"]
 def answer(request: QuantilesRequest, site: Site) -> QuantilesReply:
     """Counts only; the values stay."""
     training = load_cohort(site.settings, site.protocol, visual=False).training
-    return QuantilesReply(
-        site=site.settings.name, counts=quantiles.summarise(training.table, request.thresholds)
-    )
+    return QuantilesReply(site=site.settings.name, counts=quantiles.summarise(training.table, request.thresholds))

@@ -29,6 +29,4 @@ def answer(request: TrainRoundRequest, site: Site) -> TrainRoundReply:
         round_number=request.round,
         device=choose_device(site.settings.device),
     )
-    return TrainRoundReply(
-        site=site.settings.name, cases=update.cases, loss=update.loss, deltas=update.deltas
-    )
+    return TrainRoundReply(site=site.settings.name, cases=update.cases, loss=update.loss, deltas=update.deltas)

@@ -99,9 +99,7 @@ def safety_margins(
     return margins
 
 
-def _inputs(
-    table: FeatureTable, visual: np.ndarray[Any, Any], model: ModelState, device: str
-) -> tuple[Tensor, Tensor]:
+def _inputs(table: FeatureTable, visual: np.ndarray[Any, Any], model: ModelState, device: str) -> tuple[Tensor, Tensor]:
     """Standardised visual features over the square root of their number, and the signature."""
     selected = table.columns(model.signature).values
     radiomics = (selected - model.radiomics_mean) / model.radiomics_deviation
@@ -128,9 +126,7 @@ def _optimiser(network: FusedHead, training: TrainingSettings) -> torch.optim.Op
     return torch.optim.SGD(network.parameters(), lr=rate, weight_decay=decay)
 
 
-def _step(
-    network: FusedHead, optimiser: torch.optim.Optimizer, inputs: tuple[Tensor, Tensor], target: Tensor
-) -> None:
+def _step(network: FusedHead, optimiser: torch.optim.Optimizer, inputs: tuple[Tensor, Tensor], target: Tensor) -> None:
     optimiser.zero_grad(set_to_none=True)
     nn.functional.cross_entropy(network(*inputs), target).backward()
     optimiser.step()

@@ -1,0 +1,157 @@
+"""manifest: the site's list of cases; every fault of the file at once (METHOD R5-R9, section 6)."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from client.case import CaseRow
+from common.errors import InputError
+
+__all__ = ["COLUMNS", "read_manifest"]
+
+COLUMNS = (
+    "pseudonym",
+    "t1ce_path",
+    "flair_path",
+    "mask_path",
+    "label",
+    "h3_method",
+    "age_years",
+    "sex",
+    "location",
+    "scanner",
+    "scan_to_tissue_days",
+    "treated_before_scan",
+)
+OPTIONAL = ("brain_mask_path", "split")
+
+
+def _empty_is_none(value: object) -> object:
+    return None if value == "" else value
+
+
+class _Row(BaseModel):
+    """One line; cells that may be empty say so."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+    pseudonym: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    t1ce_path: str
+    flair_path: str
+    mask_path: str
+    label: Literal["altered", "not_altered"]
+    h3_method: Literal["ihc", "sequencing", "both", "unknown", ""]
+    age_years: Annotated[float | None, BeforeValidator(_empty_is_none), Field(ge=0, le=120)]
+    sex: Literal["male", "female", ""]
+    location: Literal[
+        "thalamus",
+        "brainstem",
+        "medulla",
+        "corpus_callosum",
+        "basal_ganglia",
+        "third_ventricle",
+        "fourth_ventricle",
+        "pineal",
+        "other",
+        "",
+    ]
+    scanner: str
+    scan_to_tissue_days: Annotated[float | None, BeforeValidator(_empty_is_none)]
+    treated_before_scan: Literal["no", "yes", ""]
+    brain_mask_path: str = ""
+    split: Literal["train", "test", ""] = ""
+
+
+def read_manifest(path: Path, *, site: str) -> tuple[CaseRow, ...]:
+    """All cases of the manifest, in the order of their pseudonyms.
+
+    Paths in it start at the manifest's folder.  A case that the protocol's criteria exclude stays in the
+    list with the reason.  InputError `manifest-invalid` names every faulty row, field and value.
+    """
+    rows, faults = _read_rows(path, site)
+    parsed: list[CaseRow] = []
+    seen: set[str] = set()
+    for number, cells in enumerate(rows, start=2):
+        try:
+            row = _Row.model_validate(cells)
+        except ValidationError as error:
+            faults += [_describe(number, fault) for fault in error.errors()]
+            continue
+        if row.pseudonym in seen:
+            faults.append(f"row {number}, pseudonym: {row.pseudonym!r} stands there twice. Give each case its own.")
+        seen.add(row.pseudonym)
+        parsed.append(_to_case_row(row, path.parent))
+    if faults:
+        raise InputError(
+            "manifest-invalid",
+            site=site,
+            field="manifest",
+            problem=f"The manifest has {len(faults)} fault(s).",
+            fix="Mend each row named in the site's own log.",
+            local=f"{path.name}:\n" + "\n".join(f"    - {fault}" for fault in faults),
+        )
+    return tuple(sorted(parsed, key=lambda row: row.pseudonym))
+
+
+def _read_rows(path: Path, site: str) -> tuple[list[dict[str, str]], list[str]]:
+    """Cells by column, and what is wrong with the columns."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = [name.strip() for name in reader.fieldnames or []]
+            reader.fieldnames = columns
+            rows = [dict(row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            "manifest-unreadable",
+            site=site,
+            field="manifest",
+            problem="The manifest cannot be read.",
+            fix="Check the path in the site file; the file must be CSV in UTF-8.",
+            local=f"{path}: {type(error).__name__}",
+        ) from None
+    missing = [name for name in COLUMNS if name not in columns]
+    unknown = [name for name in columns if name not in (*COLUMNS, *OPTIONAL)]
+    faults = [f"column {name!r} is missing. Add it; its cells may be empty where unknown." for name in missing]
+    faults += [f"column {name!r} is unknown. Known: {', '.join((*COLUMNS, *OPTIONAL))}." for name in unknown]
+    if not rows and not faults:
+        faults.append("the file lists no case.")
+    return ([] if missing or unknown else rows), faults
+
+
+def _describe(number: int, fault: object) -> str:
+    field = ".".join(str(part) for part in fault["loc"])  # type: ignore[index]  # pydantic's ErrorDetails
+    return f"row {number}, {field}: got {fault['input']!r}. {fault['msg']}."  # type: ignore[index]  # as above
+
+
+def _to_case_row(row: _Row, folder: Path) -> CaseRow:
+    def place(text: str) -> str:
+        return str((folder / text).resolve()) if text else ""
+
+    return CaseRow(
+        pseudonym=row.pseudonym,
+        t1ce_path=place(row.t1ce_path),
+        flair_path=place(row.flair_path),
+        mask_path=place(row.mask_path),
+        brain_mask_path=place(row.brain_mask_path),
+        altered=row.label == "altered",
+        age_years=row.age_years,
+        sex=row.sex,
+        location=row.location,
+        scanner=row.scanner,
+        h3_method=row.h3_method,
+        split=row.split,
+        excluded_because=_exclusion(row),
+    )
+
+
+def _exclusion(row: _Row) -> str:
+    """The paper's criteria (R6); an empty reason means eligible."""
+    if row.treated_before_scan == "yes":
+        return "treated before the scan"
+    if row.location == "other":
+        return "not in a midline location"
+    return ""

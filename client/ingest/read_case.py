@@ -1,0 +1,137 @@
+"""read_case: T1CE, FLAIR and masks of one case, checked before anything is computed."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from client.case import Case, CaseRow
+from common.errors import InputError
+
+__all__ = ["input_fingerprint", "read_case"]
+
+TOLERANCE = 1e-3
+
+
+def read_case(row: CaseRow) -> Case:
+    """Read from NIfTI files or DICOM series folders; masks, where the manifest names them, lie on T1CE's grid.
+
+    InputError: sequence-missing, file-missing, image-unreadable, image-not-3d, image-not-finite,
+    same-image-twice, mask-empty, mask-not-binary, mask-other-grid.
+    """
+    images = {}
+    for field, path in (("t1ce_path", row.t1ce_path), ("flair_path", row.flair_path)):
+        if not path:
+            raise _fault(
+                row, field, "sequence-missing", "A sequence is missing.", "Name its file, or exclude the case."
+            )
+        images[field] = _read_image(row, field, Path(path))
+    t1ce, flair = images["t1ce_path"], images["flair_path"]
+    if t1ce.GetSize() == flair.GetSize() and np.array_equal(
+        sitk.GetArrayViewFromImage(t1ce), sitk.GetArrayViewFromImage(flair)
+    ):
+        raise _fault(
+            row, "flair_path", "same-image-twice", "T1CE and FLAIR are the same image.", "Name the FLAIR series."
+        )
+    return Case(
+        pseudonym=row.pseudonym,
+        t1ce=t1ce,
+        flair=flair,
+        brain_mask=_read_mask(row, "brain_mask_path", row.brain_mask_path, t1ce),
+        tumour_mask=_read_mask(row, "mask_path", row.mask_path, t1ce),
+    )
+
+
+def input_fingerprint(row: CaseRow) -> str:
+    """SHA-256 over the bytes of every file the case is made of."""
+    digest = hashlib.sha256()
+    for field in ("t1ce_path", "flair_path", "mask_path", "brain_mask_path"):
+        path = getattr(row, field)
+        digest.update(f"{field}:".encode())
+        for file in _files(Path(path)) if path else ():
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.is_file())
+    return [path] if path.exists() else []
+
+
+def _read_image(row: CaseRow, field: str, path: Path) -> sitk.Image:
+    """One 3-D image of finite values, as float32."""
+    if not path.exists():
+        raise _fault(row, field, "file-missing", "A file is not there.", "Check the path in the manifest.", path)
+    try:
+        image = _read_series(path) if path.is_dir() else sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise _fault(
+            row,
+            field,
+            "image-unreadable",
+            "An image cannot be read; it may be truncated.",
+            "Export it again.",
+            f"{path}: {str(error).splitlines()[-1]}",
+        ) from None
+    if image.GetDimension() != 3 or min(image.GetSize()) < 2 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise _fault(
+            row, field, "image-not-3d", "An image is not one 3-D volume.", "Export one volume per sequence.", path
+        )
+    image = sitk.Cast(image, sitk.sitkFloat32)
+    if not np.isfinite(sitk.GetArrayViewFromImage(image)).all():
+        raise _fault(row, field, "image-not-finite", "An image holds NaN or infinite voxels.", "Export it again.", path)
+    return image
+
+
+def _read_series(folder: Path) -> sitk.Image:
+    """The one DICOM series of a folder."""
+    reader = sitk.ImageSeriesReader()
+    series = reader.GetGDCMSeriesIDs(str(folder))
+    if len(series) != 1:
+        raise RuntimeError(f"{len(series)} DICOM series in the folder; one is needed")
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), series[0]))
+    return reader.Execute()
+
+
+def _read_mask(row: CaseRow, field: str, path: str, t1ce: sitk.Image) -> sitk.Image | None:
+    """A binary mask on T1CE's grid."""
+    if not path:
+        return None
+    image = _read_image(row, field, Path(path))
+    if image.GetSize() != t1ce.GetSize() or not all(
+        np.allclose(ours, theirs, atol=TOLERANCE)
+        for ours, theirs in (
+            (image.GetSpacing(), t1ce.GetSpacing()),
+            (image.GetOrigin(), t1ce.GetOrigin()),
+            (image.GetDirection(), t1ce.GetDirection()),
+        )
+    ):
+        raise _fault(
+            row,
+            field,
+            "mask-other-grid",
+            "A mask lies on another grid than T1CE.",
+            "Resample it onto T1CE (size, spacing, origin, direction).",
+            path,
+        )
+    values = np.unique(sitk.GetArrayViewFromImage(image))
+    if not set(values.tolist()) <= {0.0, 1.0}:
+        raise _fault(
+            row,
+            field,
+            "mask-not-binary",
+            "A mask holds other values than 0 and 1.",
+            "Join the labels of the whole tumour (1, 2 and 4) into 1.",
+            f"{path}: values {values[:6].tolist()}",
+        )
+    if len(values) == 1 and values[0] == 0:
+        raise _fault(row, field, "mask-empty", "A mask is empty.", "Draw it, or leave the cell empty.", path)
+    return sitk.Cast(image, sitk.sitkUInt8)
+
+
+def _fault(row: CaseRow, field: str, code: str, problem: str, fix: str, local: Path | str = "") -> InputError:
+    return InputError(code, case=row.pseudonym, field=field, problem=problem, fix=fix, local=str(local))
