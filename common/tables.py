@@ -32,9 +32,7 @@ class FeatureTable:
     def __post_init__(self) -> None:
         rows, columns = self.values.shape
         if columns != len(self.names) or rows != len(self.altered):
-            raise ValueError(
-                f"table of {rows} x {columns} with {len(self.names)} names and {len(self.altered)} labels"
-            )
+            raise ValueError(f"table of {rows} x {columns} with {len(self.names)} names and {len(self.altered)} labels")
 
     def __len__(self) -> int:
         return len(self.altered)

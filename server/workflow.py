@@ -130,16 +130,14 @@ def _run_phase(
     return state.evolve(scratch=None)
 
 
-def _exchange(
-    grid: Grid, request: Request, asked: Iterable[str], nodes: dict[str, int], state: StudyState
-) -> _Answers:
+def _exchange(grid: Grid, request: Request, asked: Iterable[str], nodes: dict[str, int], state: StudyState) -> _Answers:
     """Send to every asked site, wait, sort what came back."""
     category, kind = ANSWERS[request.action]
     content = to_records(request)
     timeout = state.protocol.federation.timeout_s
     online = set(grid.get_node_ids())
     if request.action == "qualify":
-        targets = {node: "" for node in sorted(online)}
+        targets = dict.fromkeys(sorted(online), "")
     else:
         _find_returning_sites(grid, asked, nodes, online, state)
         targets = {nodes[site]: site for site in asked if nodes.get(site) in online}

@@ -45,9 +45,7 @@ class LocalGrid(Grid):
         self._run = Run.create_empty(run_id=1)
         TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, 1
         self._contexts = {
-            100 + i: Context(
-                run_id=1, node_id=100 + i, node_config=dict(c), state=RecordDict(), run_config={}
-            )
+            100 + i: Context(run_id=1, node_id=100 + i, node_config=dict(c), state=RecordDict(), run_config={})
             for i, c in enumerate(node_configs)
         }
         self._pool = ThreadPoolExecutor(max_workers=workers)
@@ -96,9 +94,7 @@ class LocalGrid(Grid):
         replies = [self._waiting.pop(i).result() for i in done]
         return [reply for reply in replies if reply is not None]
 
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Replies until all are in or the time is up."""
         ids = list(self.push_messages(messages))
         end = None if timeout is None else time.monotonic() + timeout

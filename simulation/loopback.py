@@ -30,9 +30,7 @@ QUIET = {
 }
 
 
-def deploy_on_loopback(
-    study: Path, node_configs: Sequence[Mapping[str, str]], *, timeout_s: float = 900
-) -> None:
+def deploy_on_loopback(study: Path, node_configs: Sequence[Mapping[str, str]], *, timeout_s: float = 900) -> None:
     """Start everything, run the study to its end, stop everything.
 
     StudyError `deployment-failed` with the log's place when the run does not finish.

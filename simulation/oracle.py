@@ -99,7 +99,7 @@ def _signature(mi: np.ndarray[Any, Any], protocol: Protocol) -> tuple[str, ...]:
 
 
 def _mutual_information(table: TrainingTable, bins: int) -> np.ndarray[Any, Any]:
-    """sklearn's mutual_info_score over numpy's equal-frequency bins."""
+    """Sklearn's mutual_info_score over numpy's equal-frequency bins."""
     edges = np.quantile(table.values, np.arange(1, bins) / bins, axis=0)
     return np.array(
         [
@@ -110,7 +110,7 @@ def _mutual_information(table: TrainingTable, bins: int) -> np.ndarray[Any, Any]
 
 
 def _visual_moments(visual: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """numpy's mean and standard deviation in float64, as they travel in float32."""
+    """Numpy's mean and standard deviation in float64, as they travel in float32."""
     mean = visual.mean(axis=0, dtype=np.float64)
     deviation = visual.std(axis=0, dtype=np.float64)
     constant = deviation <= 1e-12 * np.maximum(np.abs(mean), 1)

@@ -19,7 +19,6 @@ from typing import Any, Literal
 import yaml
 
 from client.site import Site, open_site
-from client.store.cohort import SiteCohort, load_cohort
 from client.tasks.evaluate import scores_file
 from client.tasks.prepare_cohort import PreparationReport, prepare_cohort
 from common.config.protocol import Protocol
@@ -27,7 +26,6 @@ from common.errors import InputError
 from server.app import CHECKPOINT
 from server.state import Exchange, StudyState
 from simulation.engines import ENGINES
-from simulation.oracle import Oracle, pooled_oracle
 from simulation.partition import Partition, partition
 from simulation.split import stratified_split
 
@@ -84,7 +82,7 @@ def prepare(
     manifest: Path,
     *,
     workers: int,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Callable[[int, int, str], None] = lambda _done, _all, _text: None,
 ) -> PreparationReport:
     """Split the cohort, write the single centre's files, prepare every case once."""
     _write_yaml(folder.protocol_file, folder.protocol.model_dump(mode="json"))
@@ -101,9 +99,7 @@ def prepare(
     _write_site(folder, folder.single_centre, rows, EVERYONE, workers=workers)
     site = open_site(folder.single_centre)
     with folder.timed("prepare"):
-        return prepare_cohort(
-            site.settings, site.protocol, base=folder.single_centre.parent, progress=progress
-        )
+        return prepare_cohort(site, progress=progress)
 
 
 def build_sites(folder: ReplayFolder, settings: ReplaySettings) -> dict[str, Path]:
@@ -170,9 +166,7 @@ def read_scores(site: Site, study: str) -> list[dict[str, str]]:
     return read_rows(scores_file(site, study))
 
 
-def _write_site(
-    folder: ReplayFolder, path: Path, rows: list[dict[str, str]], name: str, *, workers: int
-) -> None:
+def _write_site(folder: ReplayFolder, path: Path, rows: list[dict[str, str]], name: str, *, workers: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with (path.parent / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from client.site import Site
-from client.store.cohort import load_cohort
+from client.tasks.load_cohort import load_cohort
 from common.messages.contingency import ContingencyReply, ContingencyRequest
 from common.stats import contingency
 
@@ -12,5 +12,5 @@ __all__ = ["answer"]
 
 def answer(request: ContingencyRequest, site: Site) -> ContingencyReply:
     """Counts over the edges that all sites share."""
-    training = load_cohort(site.settings, site.protocol, visual=False).training
+    training = load_cohort(site, visual=False).training
     return ContingencyReply(site=site.settings.name, counts=contingency.summarise(training.table, request.edges))

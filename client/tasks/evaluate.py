@@ -9,7 +9,8 @@ import torch
 
 from client.device import choose_device
 from client.site import Site
-from client.store.cohort import ScoredCases, load_cohort
+from client.store.cohort import ScoredCases
+from client.tasks.load_cohort import load_cohort
 from client.training.fused import safety_margins
 from common.arrays import CaseScores
 from common.messages.evaluate import EvaluateReply, EvaluateRequest
@@ -22,7 +23,7 @@ __all__ = ["answer", "scores_file"]
 def answer(request: EvaluateRequest, site: Site) -> EvaluateReply:
     """Margins of all cases with this model; counts per cell and class leave."""
     torch.set_num_threads(1)
-    cohort = load_cohort(site.settings, site.protocol)
+    cohort = load_cohort(site)
     cells = site.protocol.evaluation.score_cells
     rows, histograms = [], {}
     for view, cases in (("train", cohort.training), ("test", cohort.test)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from client.site import Site
-from client.store.cohort import load_cohort
+from client.tasks.load_cohort import load_cohort
 from common.messages.moments import MomentsReply, MomentsRequest
 from common.stats import moments
 
@@ -12,7 +12,7 @@ __all__ = ["answer"]
 
 def answer(request: MomentsRequest, site: Site) -> MomentsReply:
     """Radiomics and visual features alike; only training cases count."""
-    training = load_cohort(site.settings, site.protocol).training
+    training = load_cohort(site).training
     if request.radiomics_mean is None or request.visual_mean is None:
         sums = moments.summarise_sums(training.table)
         visual = moments.summarise_sums_array(training.visual)

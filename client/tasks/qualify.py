@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from client.site import Site
-from client.store.cohort import load_cohort
+from client.tasks.load_cohort import load_cohort
 from common.arrays import CaseFlags
 from common.errors import ProtocolMismatch, Refused
 from common.messages.qualify import QualifyReply, QualifyRequest
@@ -31,7 +31,7 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
             problem="The site's protocol differs from the study's in these fields.",
             fix="Install the study's protocol file at the site.",
         )
-    cohort = load_cohort(site.settings, protocol)
+    cohort = load_cohort(site)
     training = _by_class(cohort.training.table.altered)
     if min(training) == 0:
         raise Refused(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from client.site import Site
-from client.store.cohort import load_cohort
+from client.tasks.load_cohort import load_cohort
 from common.messages.quantiles import QuantilesReply, QuantilesRequest
 from common.stats import quantiles
 
@@ -12,5 +12,5 @@ __all__ = ["answer"]
 
 def answer(request: QuantilesRequest, site: Site) -> QuantilesReply:
     """Counts only; the values stay."""
-    training = load_cohort(site.settings, site.protocol, visual=False).training
+    training = load_cohort(site, visual=False).training
     return QuantilesReply(site=site.settings.name, counts=quantiles.summarise(training.table, request.thresholds))

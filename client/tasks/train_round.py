@@ -6,7 +6,7 @@ import torch
 
 from client.device import choose_device
 from client.site import Site
-from client.store.cohort import load_cohort
+from client.tasks.load_cohort import load_cohort
 from client.training.fused import train_locally
 from common.messages.train_round import TrainRoundReply, TrainRoundRequest
 
@@ -17,7 +17,7 @@ def answer(request: TrainRoundRequest, site: Site) -> TrainRoundReply:
     """One round; nothing stays here between messages."""
     # One thread: the same bits on a laptop, on Ray and in a hospital, whatever the number of cores.
     torch.set_num_threads(1)
-    training = load_cohort(site.settings, site.protocol).training
+    training = load_cohort(site).training
     update = train_locally(
         training.table,
         training.visual,

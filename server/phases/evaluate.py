@@ -24,9 +24,7 @@ class Evaluate:
         """Ask once, with the final model."""
         if state.histograms:
             return None
-        return EvaluateRequest(
-            fingerprint=state.protocol.fingerprint(), study=state.study, model=state.model()
-        )
+        return EvaluateRequest(fingerprint=state.protocol.fingerprint(), study=state.study, model=state.model())
 
     def conclude(self, state: StudyState, replies: Mapping[str, Reply]) -> StudyState:
         """Sum the sites' counts."""

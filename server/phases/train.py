@@ -42,6 +42,4 @@ def _first_weights(state: StudyState) -> dict[str, object]:
     protocol, selection = state.protocol, state.selection
     if selection is None:
         raise ValueError("training begins after selection")
-    return dict(
-        initial_weights(protocol.visual.length, len(selection.signature), protocol.head, seed=protocol.seed)
-    )
+    return dict(initial_weights(protocol.visual.length, len(selection.signature), protocol.head, seed=protocol.seed))

@@ -39,9 +39,7 @@ def weighted_average(
     return after
 
 
-def _require_same_shapes(
-    before: Mapping[str, np.ndarray[Any, Any]], delta: Mapping[str, np.ndarray[Any, Any]]
-) -> None:
+def _require_same_shapes(before: Mapping[str, np.ndarray[Any, Any]], delta: Mapping[str, np.ndarray[Any, Any]]) -> None:
     wrong = sorted(set(before) ^ set(delta)) or [n for n in before if before[n].shape != delta[n].shape]
     if wrong:
         raise WireError(

@@ -83,14 +83,10 @@ def noise_field(rng: np.random.Generator, shape: tuple[int, ...], correlation_vo
     """Gaussian noise of unit variance, smooth over about `correlation_voxels`."""
     step = max(1.0, correlation_voxels / 2.5)
     coarse = [int(np.ceil(n / step)) + 3 for n in shape]
-    field = ndimage.gaussian_filter(
-        rng.standard_normal(coarse).astype(np.float32), min(correlation_voxels, 2.5) / 2
-    )
+    field = ndimage.gaussian_filter(rng.standard_normal(coarse).astype(np.float32), min(correlation_voxels, 2.5) / 2)
     if step > 1:
         # Bilinear enlargement on evenly spaced places: fast, and smooth enough below the point spread.
-        places = np.meshgrid(
-            *[np.arange(n, dtype=np.float32) / np.float32(step) for n in shape], indexing="ij"
-        )
+        places = np.meshgrid(*[np.arange(n, dtype=np.float32) / np.float32(step) for n in shape], indexing="ij")
         field = ndimage.map_coordinates(field, places, order=1, mode="nearest", output=np.float32)
     else:
         field = field[tuple(slice(0, n) for n in shape)]
@@ -115,9 +111,7 @@ def _template() -> dict[str, Any]:
     folder = Path(nilearn.datasets.__path__[0]) / "data"
     maps: dict[str, Any] = {}
     for name in ("t1", "gm", "wm"):
-        image = sitk.ReadImage(
-            str(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"), sitk.sitkFloat32
-        )
+        image = sitk.ReadImage(str(folder / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"), sitk.sitkFloat32)
         ras = sitk.DICOMOrient(image, "LPI")  # axes towards left, posterior, inferior: flipped below
         maps[name] = sitk.GetArrayFromImage(ras)[::-1, ::-1, ::-1].transpose(2, 1, 0) / np.float32(255)
     size, spacing = ras.GetSize(), ras.GetSpacing()

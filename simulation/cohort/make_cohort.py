@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -140,9 +140,7 @@ def _make_case(folder: Path, settings: CohortSettings, person: _Person) -> None:
     for name, image in images.items():
         sitk.WriteImage(image, str(images_folder / f"{name}.nii.gz"))
         if settings.dicom:
-            write_series(
-                image, images_folder / name, scanner=scanner, sequence=name, pseudonym=person.pseudonym
-            )
+            write_series(image, images_folder / name, scanner=scanner, sequence=name, pseudonym=person.pseudonym)
     truth = _fresh(folder / "truth" / f".{person.pseudonym}")
     for name, mask in (("tumour", tumour.whole), ("brain", (head.depth_mm <= 0).astype(np.float32))):
         on_t1ce = _on_grid_of(images["t1ce"], mask, head.grid, motions["t1ce"])
@@ -170,15 +168,18 @@ def _write_manifest(folder: Path, settings: CohortSettings, people: list[_Person
     ending = "" if settings.dicom else ".nii.gz"
     beside = path.with_suffix(".new")
     with beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+        writer.writeheader()
         for p in people:
-            images, truth = f"images/{p.pseudonym}", f"truth/{p.pseudonym}"
-            label = "altered" if p.altered else "not_altered"
-            writer.writerow(
-                [p.pseudonym, f"{images}/t1ce{ending}", f"{images}/flair{ending}", f"{truth}/tumour.nii.gz"]
-                + [label, p.h3_method, p.age_years, p.sex, p.location, p.scanner, p.scan_to_tissue_days, "no"]
-                + [f"{truth}/brain.nii.gz"]
-            )
+            cells = {
+                **asdict(p),
+                "t1ce_path": f"images/{p.pseudonym}/t1ce{ending}",
+                "flair_path": f"images/{p.pseudonym}/flair{ending}",
+                "mask_path": f"truth/{p.pseudonym}/tumour.nii.gz",
+                "brain_mask_path": f"truth/{p.pseudonym}/brain.nii.gz",
+                "label": "altered" if p.altered else "not_altered",
+                "treated_before_scan": "no",
+            }
+            writer.writerow(cells)
     beside.replace(path)
     return path

@@ -17,9 +17,7 @@ def render_scene(head: Head, tumour: Tumour, rng: np.random.Generator) -> tuple[
     shape = head.t1.shape
     t1ce = head.t1 + _vessels(head, rng)
     flair = 0.80 * head.white + 0.98 * head.grey + 0.18 * head.csf
-    whole, core, necrosis, rim = (
-        part > 0 for part in (tumour.whole, tumour.core, tumour.necrosis, tumour.rim)
-    )
+    whole, core, necrosis, rim = (part > 0 for part in (tumour.whole, tumour.core, tumour.necrosis, tumour.rim))
     t1ce = np.where(whole, 0.86 * t1ce + 0.02, t1ce)
     t1ce = np.where(core, 0.70, t1ce)
     t1ce = np.where(rim, 0.72 + tumour.enhancement, t1ce)

@@ -66,9 +66,7 @@ def acquire(
     """The scene as this scanner writes it: int16 on its native grid."""
     image = sitk.GetImageFromArray(scene.astype(np.float32))
     image.CopyInformation(grid)
-    blurred = sitk.SmoothingRecursiveGaussian(
-        image, [max(scanner.point_spread_mm, 0.3 * s) for s in spacing_mm]
-    )
+    blurred = sitk.SmoothingRecursiveGaussian(image, [max(scanner.point_spread_mm, 0.3 * s) for s in spacing_mm])
     native = sitk.Resample(blurred, native_grid(grid, spacing_mm), motion, sitk.sitkLinear, 0.0)
     signal = np.maximum(sitk.GetArrayFromImage(native), 0) ** np.float32(scanner.gamma)
     signal *= _receive_field(signal.shape, scanner.bias, rng)
@@ -94,8 +92,6 @@ def native_grid(grid: sitk.Image, spacing_mm: tuple[float, float, float]) -> sit
 
 def _receive_field(shape: tuple[int, ...], strength: float, rng: np.random.Generator) -> Volume:
     """A smooth multiplicative field: linear and quadratic in each axis."""
-    z, y, x = np.meshgrid(
-        *[np.linspace(-1, 1, n, dtype=np.float32) for n in shape], indexing="ij", sparse=True
-    )
+    z, y, x = np.meshgrid(*[np.linspace(-1, 1, n, dtype=np.float32) for n in shape], indexing="ij", sparse=True)
     c = (rng.normal(0, 1, 6) * strength).astype(np.float32)
     return np.exp(0.5 * (c[0] * x + c[1] * y + c[2] * z) + 0.4 * (c[3] * x**2 + c[4] * y**2 + c[5] * z**2))

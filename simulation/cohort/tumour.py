@@ -59,9 +59,7 @@ def draw_location(altered: bool, effect: float, rng: np.random.Generator) -> str
     return str(rng.choice(list(LOCATIONS), p=chances / chances.sum()))
 
 
-def grow_tumour(
-    head: Head, location: str, *, altered: bool, effect: float, rng: np.random.Generator
-) -> Tumour:
+def grow_tumour(head: Head, location: str, *, altered: bool, effect: float, rng: np.random.Generator) -> Tumour:
     """A connected lesion inside the brain; its signs follow the latent trait."""
     trait = rng.normal(effect if altered else -effect, 1.0)
     centre, spread, radii = LOCATIONS[location]
@@ -84,11 +82,7 @@ def grow_tumour(
     # How much of the core is dead and ringed: less in the altered class, as reported for H3-DMG.
     necrotic_part = 1 / (1 + np.exp(0.5 * trait + rng.normal(0.6, 0.8)))
     necrosis = (depth > (1 - necrotic_part) * 0.8 * depth.max()) & (depth > 3)
-    rim = (
-        core
-        & ~necrosis
-        & (ndimage.binary_dilation(necrosis, iterations=max(1, round(3 / voxel))) | (outline > 1.3))
-    )
+    rim = core & ~necrosis & (ndimage.binary_dilation(necrosis, iterations=max(1, round(3 / voxel))) | (outline > 1.3))
     return Tumour(
         whole=whole.astype(np.float32),
         core=core.astype(np.float32),

@@ -1,0 +1,75 @@
+"""feature_store: prepared cases on the site's disk, one folder per case and way of preparation.
+
+The key is the fingerprint of the input files and of the protocol's feature settings: another image or
+another setting is another folder, and nothing stale is ever read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.arrays import FeatureVector
+
+__all__ = ["CaseFeatures", "FeatureStore"]
+
+ABOUT, RADIOMICS, VISUAL = "about.json", "radiomics.npy", "visual.npy"
+
+
+@dataclass(frozen=True)
+class CaseFeatures:
+    """radiomics: float64 in catalogue order; visual: flat; methods, warnings, quality: what is known of them."""
+
+    radiomics: FeatureVector
+    visual: np.ndarray[Any, Any]
+    methods: str
+    warnings: tuple[str, ...]
+    quality: dict[str, float]
+
+
+class FeatureStore:
+    """Folder of prepared cases; a case is written beside and renamed, so it is there whole or not at all."""
+
+    def __init__(self, cache: Path) -> None:
+        self._folder = cache / "features"
+
+    def key(self, input_fingerprint: str, feature_fingerprint: str) -> str:
+        """Name of a case's folder."""
+        return hashlib.sha256(f"{input_fingerprint}:{feature_fingerprint}".encode()).hexdigest()[:32]
+
+    def has(self, key: str) -> bool:
+        """Whether the case is prepared."""
+        return (self._folder / key).is_dir()
+
+    def save(self, key: str, features: CaseFeatures) -> None:
+        """Write a case."""
+        beside = self._folder / f".{key}"
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        np.save(beside / RADIOMICS, features.radiomics)
+        np.save(beside / VISUAL, features.visual)
+        about = {"methods": features.methods, "warnings": features.warnings, "quality": features.quality}
+        (beside / ABOUT).write_text(json.dumps(about, indent=1))
+        shutil.rmtree(self._folder / key, ignore_errors=True)
+        beside.rename(self._folder / key)
+
+    def radiomics(self, key: str) -> FeatureVector:
+        """float64, catalogue order."""
+        values: FeatureVector = np.load(self._folder / key / RADIOMICS, allow_pickle=False)
+        return values
+
+    def visual(self, key: str) -> np.ndarray[Any, Any]:
+        """Read by memory map; the precision it was written with."""
+        values: np.ndarray[Any, Any] = np.load(self._folder / key / VISUAL, mmap_mode="r", allow_pickle=False)
+        return values
+
+    def about(self, key: str) -> dict[str, Any]:
+        """Methods, warnings and quality."""
+        found: dict[str, Any] = json.loads((self._folder / key / ABOUT).read_text())
+        return found

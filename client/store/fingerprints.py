@@ -1,0 +1,51 @@
+"""fingerprints: what a case's files hashed to, remembered while their sizes and times stay."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from client.case import CaseRow
+
+__all__ = ["FingerprintBook"]
+
+
+class FingerprintBook:
+    """One JSON file in the cache; hashing hundreds of images at every message would be slow."""
+
+    def __init__(self, cache: Path) -> None:
+        self._path = cache / "fingerprints.json"
+        self._known: dict[str, str] = json.loads(self._path.read_text()) if self._path.exists() else {}
+
+    def look_up(self, row: CaseRow, compute: Callable[[CaseRow], str]) -> str:
+        """The fingerprint of the case's files as they are now."""
+        stamp = _stamp(row)
+        if stamp not in self._known:
+            self._known[stamp] = compute(row)
+        return self._known[stamp]
+
+    def find(self, row: CaseRow) -> str | None:
+        """The fingerprint if these very files were hashed before, else None."""
+        return self._known.get(_stamp(row))
+
+    def save(self) -> None:
+        """Write beside, then rename."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self._path.with_suffix(".new")
+        beside.write_text(json.dumps(self._known))
+        beside.replace(self._path)
+
+
+def _stamp(row: CaseRow) -> str:
+    """Paths, sizes and times of all files of the case."""
+    parts = []
+    for text in (row.t1ce_path, row.flair_path, row.mask_path, row.brain_mask_path):
+        path = Path(text) if text else None
+        if path is None or not path.exists():
+            parts.append(f"{text}:none")
+            continue
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            status = file.stat()
+            parts.append(f"{file}:{status.st_size}:{status.st_mtime_ns}")
+    return "|".join(parts)
