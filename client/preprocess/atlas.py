@@ -61,7 +61,8 @@ def load_atlas(name: str) -> Atlas:
     head = np.where(inside, array / array.max() * 100, 0)
     head[(distance > 8) & (distance <= 14) & above] = 85
     head = ndimage.gaussian_filter(head.astype(np.float32), 0.7)
-    region = (distance <= 3) | ((distance <= 17) & above)
+    # Air around the head belongs to the region: without it the affine may swallow the scalp.
+    region = (distance <= 3) | ((distance <= 40) & above)
     return Atlas(brain, mask, _like(brain, head), _like(brain, region.astype(np.uint8)))
 
 

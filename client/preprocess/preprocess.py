@@ -7,6 +7,7 @@ uncorrected images > brain mask > N4 in the brain > z-score; the network gets th
 
 from __future__ import annotations
 
+import numpy as np
 import SimpleITK as sitk
 
 from client.case import Case, StepRecord
@@ -110,6 +111,8 @@ def _transforms(
             fixed, t1ce, kind="rigid", working_mm=working, fixed_mask=region, start=first
         ), to_flair
     to_t1ce = estimate_transform(fixed, t1ce, kind="affine", working_mm=working, fixed_mask=region, start=first)
+    if not _is_plausible(to_t1ce):
+        to_t1ce = estimate_transform(fixed, t1ce, kind="rigid", working_mm=working, fixed_mask=region, start=first)
     return to_t1ce, to_flair
 
 
@@ -136,6 +139,14 @@ def _scored(image: sitk.Image, case: Case) -> sitk.Image:
     if case.brain_mask is None:
         raise ValueError("no brain mask")
     return zscore_image(image, case.brain_mask)
+
+
+def _is_plausible(transform: sitk.Transform) -> bool:
+    """Heads differ in size by a tenth or so; an affine that stretches by more has found something else."""
+    here = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
+    stretch = np.stack([np.array(transform.TransformPoint(tuple(axis))) - here for axis in np.eye(3)], axis=1)
+    sizes = np.linalg.svd(stretch, compute_uv=False)
+    return bool(sizes.max() < 1.25 and sizes.min() > 0.8)
 
 
 def _inverse(transform: sitk.Transform) -> sitk.Transform:
