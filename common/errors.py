@@ -32,8 +32,11 @@ class StudyError(Exception):
 
     `code` is a stable kebab-case identifier; `field` names what is wrong; `problem` says in which way
     and `fix` how to mend it.  These four cross the wire, together with `site`.  `case` (a pseudonym)
-    and `local` (paths, values) stay in the hospital.
+    and `local` (paths, values) stay in the hospital.  `exit_code` is what a command ends with: 2 for bad
+    input, 3 for refused by policy, 4 for stopped but resumable.
     """
+
+    exit_code = 2
 
     def __init__(
         self,
@@ -96,13 +99,19 @@ class InputError(StudyError):
 class ProtocolMismatch(StudyError):
     """A site's protocol, code or catalogue differs from the study's."""
 
+    exit_code = 3
+
 
 class Refused(StudyError):
     """A policy of the site or the study forbids it."""
 
+    exit_code = 3
+
 
 class QuorumLost(StudyError):
     """Too few sites answered; the study stopped with a checkpoint."""
+
+    exit_code = 4
 
 
 class WireError(StudyError):

@@ -18,8 +18,7 @@ from typing import Any, Literal
 
 import yaml
 
-from client.site import Site, open_site
-from client.tasks.evaluate import scores_file
+from client.site import open_site
 from client.tasks.prepare_cohort import PreparationReport, prepare_cohort
 from common.config.protocol import Protocol
 from common.errors import InputError
@@ -29,7 +28,7 @@ from simulation.engines import ENGINES
 from simulation.partition import Partition, partition
 from simulation.split import stratified_split
 
-__all__ = ["ReplayFolder", "ReplaySettings", "build_sites", "federate", "prepare"]
+__all__ = ["ReplayFolder", "ReplaySettings", "build_sites", "federate", "prepare", "read_rows"]
 
 EVERYONE = "single-centre"
 
@@ -50,6 +49,7 @@ class ReplayFolder:
 
     root: Path
     protocol: Protocol
+    cache: Path
     timings: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -102,11 +102,12 @@ def prepare(
         return prepare_cohort(site, progress=progress)
 
 
-def build_sites(folder: ReplayFolder, settings: ReplaySettings) -> dict[str, Path]:
-    """One folder with site.yaml and manifest per hospital; they share the single centre's cache, because
+def build_sites(folder: ReplayFolder, settings: ReplaySettings, manifest: Path) -> dict[str, Path]:
+    """One folder with site.yaml and manifest per hospital, from the single centre's manifest; they share its cache, because
     a case's features do not depend on who holds it.
     """
-    rows = read_rows(folder.single_centre.parent / "manifest.csv")
+    _write_yaml(folder.protocol_file, folder.protocol.model_dump(mode="json"))
+    rows = read_rows(manifest)
     owners = partition(
         settings.partition,
         scanners=[row["scanner"] for row in rows],
@@ -128,23 +129,17 @@ def federate(
     sites: Mapping[str, Path],
     settings: ReplaySettings,
     *,
-    study: Path | None = None,
-    protocol: Path | None = None,
     notify: Callable[[Exchange], None] = lambda _: None,
 ) -> StudyState:
-    """Run the study over the sites on the engine asked for."""
-    study = study or folder.study
+    """Run the folder's study over the sites on the engine asked for."""
     if not settings.resume:
-        (study.parent / CHECKPOINT).unlink(missing_ok=True)
+        (folder.study.parent / CHECKPOINT).unlink(missing_ok=True)
+    name = folder.study.parent.name
     _write_yaml(
-        study,
-        {
-            "name": study.parent.name,
-            "protocol": str((protocol or folder.protocol_file).resolve()),
-            "sites": sorted(sites),
-        },
+        folder.study,
+        {"name": name, "protocol": str(folder.protocol_file.resolve()), "sites": sorted(sites)},
     )
-    return ENGINES[settings.engine](study, [sites[name] for name in sorted(sites)], notify=notify)
+    return ENGINES[settings.engine](folder.study, [sites[name] for name in sorted(sites)], notify=notify)
 
 
 def read_rows(manifest: Path) -> list[dict[str, str]]:
@@ -161,11 +156,6 @@ def read_rows(manifest: Path) -> list[dict[str, str]]:
         ) from None
 
 
-def read_scores(site: Site, study: str) -> list[dict[str, str]]:
-    """The safety margins that a hospital keeps of its own cases; only a simulation may look."""
-    return read_rows(scores_file(site, study))
-
-
 def _write_site(folder: ReplayFolder, path: Path, rows: list[dict[str, str]], name: str, *, workers: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with (path.parent / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
@@ -178,7 +168,7 @@ def _write_site(folder: ReplayFolder, path: Path, rows: list[dict[str, str]], na
             "name": name,
             "protocol": str(folder.protocol_file.resolve()),
             "manifest": "manifest.csv",
-            "cache": str((folder.root / "cache").resolve()),
+            "cache": str(folder.cache.resolve()),
             "workers": workers,
             "ethics_id": "synthetic",
         },

@@ -1,0 +1,202 @@
+"""cli: the command fedmidline-sim: synthetic cohorts, the replay, the segmentation weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from client.site import read_settings_text
+from common.config.parse import parse_settings
+from common.config.protocol import Protocol
+from common.errors import StudyError
+from server.state import Exchange
+from simulation.cohort.make_cohort import CohortSettings, make_cohort
+from simulation.partition import Partition
+from simulation.replay import ReplaySettings
+from simulation.run_replay import Progress as ReplayProgress
+from simulation.run_replay import run_replay
+from simulation.segmenter import train_synthetic_segmenter
+from simulation.size import at_size
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Simulate a federation on one machine. Research use only, not a medical device.",
+)
+screen = Console(stderr=True)
+
+RECOMMENDED = Path(__file__).resolve().parents[1] / "site_configs" / "protocols" / "recommended.yaml"
+
+Size = Annotated[Literal["small", "full"], typer.Option(help="small: 2 mm, minutes; full: 1 mm, hours")]
+Seed = Annotated[int, typer.Option(help="of the cohort")]
+Workers = Annotated[int, typer.Option(help="processes side by side")]
+Altered = Annotated[int, typer.Option(help="cases with H3 K27 alteration")]
+NotAltered = Annotated[int, typer.Option(help="cases without")]
+Effect = Annotated[float, typer.Option(help="distance of the classes in SD of the latent trait; 0 is the null cohort")]
+Shortcut = Annotated[bool, typer.Option(help="use the scanners unequally between the classes")]
+AsJson = Annotated[bool, typer.Option("--json", help="print machine-readable JSON on standard output")]
+
+
+@app.command()
+def cohort(
+    out: Annotated[Path, typer.Option(help="folder to write")],
+    size: Size = "small",
+    seed: Seed = 1,
+    altered: Altered = 127,
+    not_altered: NotAltered = 127,
+    effect: Effect = CohortSettings.effect,
+    scanner_shortcut: Shortcut = False,
+    dicom: Annotated[bool, typer.Option(help="write DICOM series beside the NIfTI files")] = False,
+    workers: Workers = 2,
+    as_json: AsJson = False,
+) -> None:
+    """Write a synthetic cohort: images, true masks, manifest.
+
+    Example: fedmidline-sim cohort --out cohorts/demo --altered 10 --not-altered 10
+    """
+    settings = CohortSettings(seed, size, altered, not_altered, effect, scanner_shortcut, dicom)
+    with _bars() as bars:
+        bar = bars.add_task("heads", total=altered + not_altered)
+        manifest = make_cohort(
+            out, settings, workers=workers, progress=lambda done, _: bars.update(bar, completed=done)
+        )
+    _say({"manifest": str(manifest), "cases": altered + not_altered}, as_json, f"cohort written: {manifest}")
+
+
+@app.command()
+def replay(
+    out: Annotated[Path, typer.Option(help="folder of the run; what is finished in it is not done again")],
+    protocol: Annotated[Path, typer.Option(help="protocol file")] = RECOMMENDED,
+    size: Size = "small",
+    engine: Annotated[Literal["local", "ray", "loopback"], typer.Option(help="carrier of the messages")] = "local",
+    partition: Annotated[Partition, typer.Option(help="who holds which case")] = "scanner",
+    sites: Annotated[int, typer.Option(help="how many, unless by scanner")] = 3,
+    rounds: Annotated[int, typer.Option(help="0: as the protocol says")] = 0,
+    resume: Annotated[bool, typer.Option(help="go on with a study that was stopped")] = True,
+    seed: Seed = 1,
+    altered: Altered = 127,
+    not_altered: NotAltered = 127,
+    effect: Effect = CohortSettings.effect,
+    scanner_shortcut: Shortcut = False,
+    workers: Workers = 2,
+    as_json: AsJson = False,
+) -> None:
+    """The single-centre study (204/50), federated, beside pooled data and each site alone.
+
+    Example: fedmidline-sim replay --out runs/replay
+    """
+    chosen = parse_settings(Protocol, read_settings_text(protocol), source=protocol.name)
+    if rounds:
+        chosen = chosen.model_copy(update={"training": chosen.training.model_copy(update={"rounds": rounds})})
+    chosen, changes = at_size(chosen, size)
+    with _bars() as bars:
+        report = run_replay(
+            out,
+            chosen,
+            ReplaySettings(engine, partition, sites, resume),
+            CohortSettings(seed, size, altered, not_altered, effect, scanner_shortcut),
+            workers=workers,
+            notes=tuple(f"size {size}: {change}" for change in changes),
+            progress=_replay_progress(bars),
+        )
+    _say(report, as_json, f"report: {out / 'report' / 'report.html'}")
+    if not as_json:
+        screen.print(_headline(report))
+
+
+@app.command()
+def segmenter(
+    out: Annotated[Path, typer.Option(help="folder for weights and card")],
+    cases: Annotated[int, typer.Option(help="synthetic heads to learn from")] = 48,
+    steps: Annotated[int, typer.Option(help="training steps")] = 600,
+    workers: Workers = 2,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Train the segmentation weights anew on synthetic heads that no replay uses.
+
+    Example: fedmidline-sim segmenter --out client/segment/weights
+    """
+    with _bars() as bars:
+        bar = bars.add_task("steps", total=steps)
+        path, dice = train_synthetic_segmenter(
+            out,
+            cases=cases,
+            steps=steps,
+            workers=workers,
+            device=device,
+            progress=lambda step, loss: bars.update(bar, completed=step, description=f"loss {loss:.3f}"),
+        )
+    _say({"weights": str(path), "held_out_mean_dice": dice}, as_json, f"{path}: Dice {dice:.3f} on held-out heads")
+
+
+def main() -> None:
+    """Entry point; a known fault is told in full, with the exit code of its kind."""
+    try:
+        app()
+    except StudyError as error:
+        screen.print(error.explain(), style="red", markup=False, highlight=False)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        screen.print("interrupted; the same command goes on from here", style="yellow")
+        raise SystemExit(4) from None
+
+
+def _bars() -> Progress:
+    columns = (TextColumn("{task.description:<44}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=screen)
+
+
+def _replay_progress(bars: Progress) -> ReplayProgress:
+    """One bar per stage; the federation's bar counts exchanges."""
+    current: list[TaskID] = []
+
+    def finish() -> None:
+        if current:
+            task = bars.tasks[bars.task_ids.index(current[-1])]
+            bars.update(current[-1], total=task.total or 1, completed=task.total or 1)
+
+    def stage(text: str) -> None:
+        finish()
+        current.append(bars.add_task(text, total=None))
+
+    def step(done: int, of: int, _text: str) -> None:
+        bars.update(current[-1], completed=done, total=of)
+
+    def exchange(event: Exchange) -> None:
+        lost = [f"{site} {status}" for site, status in event.roster.items() if status != "contributed"]
+        bars.update(current[-1], advance=1)
+        if lost:
+            bars.console.print(f"{event.action} round {event.round}: {', '.join(lost)}", style="yellow")
+
+    return ReplayProgress(stage, step, exchange)
+
+
+def _headline(report: dict[str, Any]) -> Table:
+    table = Table(
+        "arm", "test AUC", "95 % bootstrap", "within-site", "sensitivity", "specificity", title=report["status"]
+    )
+    for name, arm in report["arms"].items():
+        test = arm["test"]
+        low, high = test["auc_bootstrap_95"]
+        within = "-" if test["within_site_auc"] is None else f"{test['within_site_auc']:.3f}"
+        shares = (f"{100 * test[what]:.0f} %" for what in ("sensitivity", "specificity"))
+        table.add_row(name, f"{test['auc']:.3f}", f"{low:.3f} - {high:.3f}", within, *shares)
+    return table
+
+
+def _say(result: dict[str, Any], as_json: bool, text: str) -> None:
+    """JSON on standard output, words on standard error."""
+    if as_json:
+        print(json.dumps(result))
+    else:
+        screen.print(text, soft_wrap=True)

@@ -1,0 +1,214 @@
+"""run_replay: all arms of the replay, from cohort to report; read it as the experiment.
+
+cohort -> prepare once -> sites -> federated study -> exact study -> pooled oracle -> each site alone -> report
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import save
+
+from client.case import CaseRow
+from client.ingest.manifest import read_manifest
+from client.site import open_site
+from client.tasks.load_cohort import load_cohort
+from client.tasks.prepare_cohort import PreparationReport
+from common.config.protocol import Protocol
+from common.metrics.score_histogram import view
+from server.reporting.content import CaseLine, StudyContent
+from server.reporting.report import write_report
+from server.state import Exchange, StudyState
+from simulation.arms import compare_with_oracle, federated_arm, scored_arm
+from simulation.cohort.make_cohort import CohortSettings, make_cohort
+from simulation.oracle import pooled_oracle
+from simulation.replay import ReplayFolder, ReplaySettings, build_sites, federate, prepare
+
+__all__ = ["Progress", "run_replay"]
+
+EXACT_ROUNDS = 3
+EXACT_RATE = 0.1
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Who is told: stage(text), step(done, all, text), exchange(Exchange)."""
+
+    stage: Callable[[str], None] = lambda _text: None
+    step: Callable[[int, int, str], None] = lambda _done, _all, _text: None
+    exchange: Callable[[Exchange], None] = lambda _exchange: None
+
+
+def run_replay(
+    out: Path,
+    protocol: Protocol,
+    settings: ReplaySettings,
+    cohort: CohortSettings,
+    *,
+    workers: int,
+    notes: tuple[str, ...] = (),
+    progress: Progress = Progress(),  # frozen
+) -> dict[str, Any]:
+    """Run everything that is not done yet in `out`; returns what report.json holds."""
+    folder = ReplayFolder(out, protocol, out / "cache")
+    with folder.timed("cohort"):
+        progress.stage("making the synthetic cohort")
+        manifest = make_cohort(
+            out / "cohort", cohort, workers=workers, progress=lambda done, n: progress.step(done, n, "heads")
+        )
+    progress.stage("preparing cases: register, strip, N4, segment, extract")
+    report = prepare(folder, manifest, workers=workers, progress=progress.step)
+    manifest = folder.single_centre.parent / "manifest.csv"
+    sites = build_sites(folder, settings, manifest)
+    progress.stage(f"federated study over {len(sites)} sites ({settings.engine})")
+    with folder.timed("federation"):
+        state = federate(folder, sites, settings, notify=progress.exchange)
+    with folder.timed("arms"):
+        content = _compare(folder, sites, settings, state, report, cohort, notes, progress)
+    _write_model(out / "model", state)
+    progress.stage("writing the report")
+    result = write_report(out / "report", content, seed=protocol.seed)
+    (out / "report.json").write_text((out / "report" / "report.json").read_text())
+    return result
+
+
+def _compare(
+    folder: ReplayFolder,
+    sites: Mapping[str, Path],
+    settings: ReplaySettings,
+    state: StudyState,
+    preparation: PreparationReport,
+    cohort: CohortSettings,
+    notes: tuple[str, ...],
+    progress: Progress,
+) -> StudyContent:
+    """The other arms, the laws, and everything the report prints."""
+    protocol = folder.protocol
+    site = open_site(folder.single_centre)
+    everyone = load_cohort(site)
+    rows = {name: read_manifest(open_site(path).settings.manifest, site=name) for name, path in sites.items()}
+    owner = {row.pseudonym: name for name, held in rows.items() for row in held}
+    progress.stage("pooled oracle")
+    oracle = pooled_oracle(everyone, protocol, site=site.settings.name)
+    losses = tuple(e.loss for e in state.exchanges if e.loss is not None)
+    arms = [
+        federated_arm(sites, state.study, losses),
+        scored_arm("pooled", "one computer with all cases", oracle, everyone, owner, protocol),
+    ]
+    for name, path in sites.items():
+        progress.stage(f"{name} alone")
+        alone = pooled_oracle(load_cohort(open_site(path)), protocol, site=name)
+        text = f"trained on {name}'s training cases only, judged on all test cases"
+        arms.append(scored_arm(f"{name} alone", text, alone, everyone, owner, protocol))
+    progress.stage("exact mode: one full-batch step per round")
+    training = protocol.training.model_copy(
+        update={"strategy": "fedsgd", "rounds": EXACT_ROUNDS, "learning_rate": EXACT_RATE}
+    )
+    exact = ReplayFolder(folder.root / "exact", protocol.model_copy(update={"training": training}), folder.cache)
+    exact_sites = build_sites(exact, settings, folder.single_centre.parent / "manifest.csv")
+    exact_state = federate(exact, exact_sites, ReplaySettings("local", settings.partition, settings.sites))
+    exact_oracle = pooled_oracle(everyone, exact.protocol, site=site.settings.name)
+    selection = state.selection
+    if selection is None:
+        raise ValueError("the study is not finished")
+    information = dict(zip(everyone.training.table.names, selection.mutual_information, strict=True))
+    visual = protocol.visual.length
+    hidden = protocol.head.hidden
+    return StudyContent(
+        title=f"Replay of the single-centre study, federated over {len(sites)} sites",
+        status=state.status(),
+        synthetic=True,
+        cases=tuple(_case_line(row, name) for name, held in sorted(rows.items()) for row in held),
+        arms=tuple(arms),
+        ranking=tuple((name, float(information[name])) for name in selection.signature),
+        ties=selection.ties,
+        selection_method=protocol.selection.method,
+        exchanges=state.exchanges,
+        laws=compare_with_oracle(state, oracle, (exact_state, exact_oracle)),
+        server_view=_server_view(state),
+        threshold=protocol.evaluation.threshold,
+        bootstrap=protocol.evaluation.bootstrap,
+        protocol=protocol.model_dump(mode="json"),
+        provenance=_provenance(folder, settings, cohort),
+        preparation=dict(Counter(outcome.status for outcome in preparation.outcomes)),
+        methods=preparation.methods,
+        timings=folder.timings,
+        notes=(*notes, *(f"{o.pseudonym}: {o.reason.splitlines()[0]}" for o in preparation.outcomes if o.reason)),
+        parameters={
+            "visual": visual,
+            "first layer": visual * hidden + hidden,
+            "second layer": 2 * (hidden + len(selection.signature)) + 2,
+        },
+    )
+
+
+def _server_view(state: StudyState) -> dict[str, Any]:
+    """What histograms tell, by set."""
+    seen = {}
+    for name, counts in state.histograms.items():
+        result = view(counts)
+        seen[name] = {
+            "auc": result.auc,
+            "half_width": result.half_width,
+            "sensitivity": result.confusion.sensitivity,
+            "specificity": result.confusion.specificity,
+        }
+    return seen
+
+
+def _case_line(row: CaseRow, site: str) -> CaseLine:
+    return CaseLine(
+        site=site,
+        set="test" if row.split == "test" else "train",
+        altered=row.altered,
+        age_years=row.age_years,
+        sex=row.sex,
+        scanner=row.scanner,
+        location=row.location,
+    )
+
+
+def _provenance(folder: ReplayFolder, settings: ReplaySettings, cohort: CohortSettings) -> dict[str, str]:
+    packages = ("fedmidline", "flwr", "torch", "monai", "pyradiomics", "SimpleITK", "antspyx", "scikit-learn", "numpy")
+    return {
+        "protocol": folder.protocol.name,
+        "protocol fingerprint": folder.protocol.fingerprint(),
+        "feature fingerprint": folder.protocol.feature_fingerprint(),
+        "seed": str(folder.protocol.seed),
+        "cohort": json.dumps(cohort.as_dict()),
+        "engine": settings.engine,
+        "partition": settings.partition,
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+    }
+
+
+def _write_model(folder: Path, state: StudyState) -> None:
+    """Safetensors cannot carry code; what the numbers mean stands beside them."""
+    model = state.model()
+    arrays = {
+        **model.weights,
+        "radiomics_mean": model.radiomics_mean,
+        "radiomics_deviation": model.radiomics_deviation,
+        "visual_mean": model.visual_mean,
+        "visual_deviation": model.visual_deviation,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    about = {
+        "study": state.study,
+        "protocol_fingerprint": state.protocol.fingerprint(),
+        "signature": model.signature,
+        "classes": ["altered", "not_altered"],
+        "research_use_only": True,
+    }
+    for name, data in (("model.safetensors", save(arrays)), ("model.json", json.dumps(about, indent=1).encode())):
+        beside = folder / f".{name}.new"
+        beside.write_bytes(data)
+        beside.replace(folder / name)
