@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,8 @@ def save_checkpoint(path: Path, state: StudyState) -> None:
     beside = path.with_suffix(".new")
     path.parent.mkdir(parents=True, exist_ok=True)
     with beside.open("wb") as file:
-        np.savez(file, **{_TEXT: np.frombuffer(text.encode(), np.uint8)}, **arrays)
+        stored: dict[str, Any] = {_TEXT: np.frombuffer(text.encode(), np.uint8), **arrays}
+        np.savez(file, **stored)
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)

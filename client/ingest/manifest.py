@@ -44,7 +44,7 @@ class _Row(BaseModel):
     mask_path: str
     label: Literal["altered", "not_altered"]
     h3_method: Literal["ihc", "sequencing", "both", "unknown", ""]
-    age_years: Annotated[float | None, BeforeValidator(_empty_is_none), Field(ge=0, le=120)]
+    age_years: Annotated[Annotated[float, Field(ge=0, le=120)] | None, BeforeValidator(_empty_is_none)]
     sex: Literal["male", "female", ""]
     location: Literal[
         "thalamus",

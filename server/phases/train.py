@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import numpy as np
 
 from common.messages.base import Reply
 from common.messages.train_round import TrainRoundReply, TrainRoundRequest
@@ -38,7 +40,7 @@ class Train:
         return state.evolve(weights=weights, rounds_done=state.rounds_done + 1)
 
 
-def _first_weights(state: StudyState) -> dict[str, object]:
+def _first_weights(state: StudyState) -> dict[str, np.ndarray[Any, Any]]:
     protocol, selection = state.protocol, state.selection
     if selection is None:
         raise ValueError("training begins after selection")

@@ -67,8 +67,8 @@ def _roc(arms: tuple[ArmScores, ...], view: str) -> bytes:
             false, true = roc_points(arm.margins[view], arm.altered[view])
             value = auc(arm.margins[view], arm.altered[view])
             main = arm.name in {"federated", "pooled"}
-            style = {"linewidth": 2.2 if main else 1.1, "alpha": 1.0 if main else 0.75}
-            axes.plot(false, true, color=colour, label=f"{arm.name}  {value:.3f}", **style)
+            width = 2.2 if main else 1.1
+            axes.plot(false, true, color=colour, label=f"{arm.name}  {value:.3f}", linewidth=width)
         axes.plot([0, 1], [0, 1], color="#9ca3af", linewidth=0.8, linestyle=":")
         label = {"train": "training", "test": "test"}[view]
         axes.set(

@@ -43,7 +43,7 @@ def write_report(folder: Path, content: StudyContent, *, seed: int) -> dict[str,
         "exchanges": bytes_table(content),
         "arms": _flat_metrics(metrics),
     }
-    report = _plain(_report_json(content, metrics, tables))
+    report: dict[str, Any] = _plain(_report_json(content, metrics, tables))
     figures = draw_figures(content, metrics)
     beside = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(beside, ignore_errors=True)

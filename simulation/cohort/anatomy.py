@@ -73,9 +73,12 @@ def sculpt_head(rng: np.random.Generator, voxel_mm: float) -> Head:
     maps = _template()
     inverse = maps["ras_to_voxel"]
     place = [inverse[i, i] * ras[i] + inverse[i, 3] for i in range(3)]
-    sample = lambda name, outside: ndimage.map_coordinates(  # noqa: E731  # one thought, four maps
-        maps[name], place, order=1, mode="constant", cval=outside, output=np.float32
-    )
+
+    def sample(name: str, outside: float) -> Volume:
+        return np.asarray(
+            ndimage.map_coordinates(maps[name], place, order=1, mode="constant", cval=outside, output=np.float32)
+        )
+
     return Head(grid, ras, sample("t1", 0), sample("gm", 0), sample("wm", 0), sample("depth", 30.0))
 
 

@@ -7,7 +7,6 @@ sizes.  The figures are plausible, not measured.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
@@ -32,7 +31,7 @@ class Scanner:
     gain: float
     gamma: float
 
-    def spacing_mm(self, sequence: Literal["t1ce", "flair"], size: str) -> tuple[float, float, float]:
+    def spacing_mm(self, sequence: str, size: str) -> tuple[float, float, float]:
         """x, y, z; `small` doubles the pixel and T1CE's slices."""
         factor = 2.0 if size == "small" else 1.0
         pixel = self.in_plane_mm * factor
@@ -94,4 +93,4 @@ def _receive_field(shape: tuple[int, ...], strength: float, rng: np.random.Gener
     """A smooth multiplicative field: linear and quadratic in each axis."""
     z, y, x = np.meshgrid(*[np.linspace(-1, 1, n, dtype=np.float32) for n in shape], indexing="ij", sparse=True)
     c = (rng.normal(0, 1, 6) * strength).astype(np.float32)
-    return np.exp(0.5 * (c[0] * x + c[1] * y + c[2] * z) + 0.4 * (c[3] * x**2 + c[4] * y**2 + c[5] * z**2))
+    return np.asarray(np.exp(0.5 * (c[0] * x + c[1] * y + c[2] * z) + 0.4 * (c[3] * x**2 + c[4] * y**2 + c[5] * z**2)))

@@ -8,6 +8,7 @@ the outline.  So the best possible AUC is Phi(sqrt(2) x effect), however many fe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -94,12 +95,12 @@ def grow_tumour(head: Head, location: str, *, altered: bool, effect: float, rng:
     )
 
 
-def _distance(head: Head, middle: Volume, rng: np.random.Generator) -> Volume:
+def _distance(head: Head, middle: np.ndarray[Any, Any], rng: np.random.Generator) -> Volume:
     """Distance from the middle, in mm of an ellipsoid's own measure."""
     axes = rng.uniform(0.8, 1.25, 3)
     axes /= np.prod(axes) ** (1 / 3)
     squares = [((head.ras_mm[i] - np.float32(middle[i])) / np.float32(axes[i])) ** 2 for i in range(3)]
-    return np.sqrt(squares[0] + squares[1] + squares[2])
+    return np.asarray(np.sqrt(squares[0] + squares[1] + squares[2]))
 
 
 def _largest(mask: Volume) -> Volume:

@@ -11,11 +11,14 @@ __all__ = ["reorient"]
 
 def reorient(case: Case) -> Case:
     """Permute and flip axes; physical positions stay."""
-    turn = lambda image: None if image is None else sitk.DICOMOrient(image, "LPS")  # noqa: E731  # four times the same
     return case.evolve(
         StepRecord("reorient", "Images were brought to LPS orientation."),
-        t1ce=turn(case.t1ce),
-        flair=turn(case.flair),
-        brain_mask=turn(case.brain_mask),
-        tumour_mask=turn(case.tumour_mask),
+        t1ce=_turn(case.t1ce),
+        flair=_turn(case.flair),
+        brain_mask=_turn(case.brain_mask),
+        tumour_mask=_turn(case.tumour_mask),
     )
+
+
+def _turn(image: sitk.Image | None) -> sitk.Image | None:
+    return None if image is None else sitk.DICOMOrient(image, "LPS")

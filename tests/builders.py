@@ -1,0 +1,89 @@
+"""builders: small hospitals for tests: prepared tables without an image, written as the store writes them."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from client.case import CaseRow
+from client.ingest.manifest import COLUMNS
+from client.store.feature_store import CaseFeatures, FeatureStore
+from client.store.fingerprints import FingerprintBook
+from common.catalogue import radiomics_names
+from common.config.protocol import Protocol
+from common.config.visual import VisualSettings
+
+FEATURES = len(radiomics_names())
+
+
+def small_protocol(**changes: object) -> Protocol:
+    """2,048 visual features, three rounds: everything real, only small."""
+    settings: dict[str, object] = {
+        "name": "tiny",
+        "visual": VisualSettings(crop_voxels=16, dtype="float32"),
+        "training": {"rounds": 3, "local_epochs": 2, "learning_rate": 0.01},
+        "federation": {"min_sites": 2, "min_cases": 4, "timeout_s": 60},
+        **changes,
+    }
+    return Protocol.model_validate(settings)
+
+
+@dataclass(frozen=True)
+class Federation:
+    """study: the coordinator's file; sites: each hospital's."""
+
+    study: Path
+    sites: dict[str, Path]
+    protocol: Protocol
+
+
+def write_site(folder: Path, name: str, protocol: Protocol, cases: int, *, seed: int, one_class: bool = False) -> Path:
+    """A hospital with `cases` prepared cases, half of them altered, a quarter of them test cases."""
+    home = folder / name
+    home.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    store, book = FeatureStore(home / "cache"), FingerprintBook(home / "cache")
+    rows = []
+    for i in range(cases):
+        altered = one_class or i % 2 == 0
+        image = home / f"case-{i}.nii.gz"
+        image.write_bytes(f"{name}{i}".encode())
+        cells = {column: "" for column in COLUMNS} | {
+            "pseudonym": f"case-{i}",
+            "t1ce_path": image.name,
+            "flair_path": image.name,
+            "label": "altered" if altered else "not_altered",
+            "split": "test" if i % 4 >= 2 and i >= cases // 2 else "train",
+        }
+        rows.append(cells)
+        row = CaseRow(f"case-{i}", str(image.resolve()), str(image.resolve()), "", "", altered, None, *[""] * 5)
+        key = store.key(book.look_up(row, lambda r: f"{name}-{r.pseudonym}"), protocol.feature_fingerprint())
+        signal = np.zeros(FEATURES)
+        signal[:40] = 1.2 if altered else -1.2
+        radiomics = (rng.standard_normal(FEATURES) + signal) * np.logspace(-3, 3, FEATURES)
+        visual = rng.standard_normal(protocol.visual.length).astype(np.float32) + (0.2 if altered else -0.2)
+        store.save(key, CaseFeatures(radiomics, visual.astype(np.float32), "made for a test", (), {}))
+    book.save()
+    with (home / "manifest.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*COLUMNS, "split"])
+        writer.writeheader()
+        writer.writerows(rows)
+    (home / "protocol.yaml").write_text(yaml.safe_dump(protocol.model_dump(mode="json")))
+    site = home / "site.yaml"
+    site.write_text(yaml.safe_dump({"name": name, "protocol": "protocol.yaml", "manifest": "manifest.csv"}))
+    return site
+
+
+def write_federation(folder: Path, protocol: Protocol, sizes: dict[str, int]) -> Federation:
+    """A study with prepared hospitals of these sizes."""
+    sites = {name: write_site(folder / "sites", name, protocol, n, seed=i) for i, (name, n) in enumerate(sizes.items())}
+    study = folder / "study" / "study.yaml"
+    study.parent.mkdir()
+    (study.parent / "protocol.yaml").write_text(yaml.safe_dump(protocol.model_dump(mode="json")))
+    content = {"name": "trial", "protocol": "protocol.yaml", "sites": list(sizes), "join_timeout_s": 90.0}
+    study.write_text(yaml.safe_dump(content))
+    return Federation(study, sites, protocol)

@@ -1,0 +1,181 @@
+"""The same study on three carriers gives the same numbers; what a site does wrong is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Message
+
+from client.site import open_site
+from client.store.cohort import SiteCohort, TestCases, TrainingCases
+from client.tasks.evaluate import scores_file
+from client.tasks.load_cohort import load_cohort
+from common.errors import QuorumLost
+from common.metrics.score_histogram import view
+from common.tables import TestTable, TrainingTable
+from server.state import StudyState
+from simulation.engines import run_local, run_loopback, run_ray
+from simulation.oracle import pooled_oracle
+from tests.builders import Federation, small_protocol, write_federation, write_site
+
+SIZES = {"aachen": 16, "bern": 24, "cork": 12}
+
+
+def _run(federation: Federation) -> StudyState:
+    return run_local(federation.study, list(federation.sites.values()))
+
+
+def _pool(federation: Federation) -> SiteCohort:
+    parts = [load_cohort(open_site(path)) for _, path in sorted(federation.sites.items())]
+    training, test = [p.training for p in parts], [p.test for p in parts]
+
+    def join(kind: type, views: list) -> object:
+        tables = [v.table for v in views]
+        return kind(
+            tables[0].names,
+            np.concatenate([t.values for t in tables]),
+            np.concatenate([t.altered for t in tables]),
+        )
+
+    def names(views: list) -> tuple[str, ...]:
+        return tuple(n for v in views for n in v.pseudonyms)
+
+    def maps(views: list) -> np.ndarray:
+        return np.concatenate([v.visual for v in views])
+
+    return SiteCohort(
+        TrainingCases(join(TrainingTable, training), maps(training), names(training)),
+        TestCases(join(TestTable, test), maps(test), names(test)),
+    )
+
+
+def test_local_study_completes_and_learns(tmp_path):
+    """All sites contribute everywhere; the test AUC is far above chance; scores stay at the sites."""
+    federation = write_federation(tmp_path, small_protocol(), SIZES)
+
+    state = _run(federation)
+
+    assert "completed" == state.status()
+    assert {"aachen", "bern", "cork"} == set(state.exchanges[-1].roster)
+    assert view(state.histograms["test"]).auc > 0.9
+    assert all(scores_file(open_site(path), "trial").exists() for path in federation.sites.values())
+
+
+def test_statistics_and_selection_equal_pooled(tmp_path):
+    """Moments to 1e-10 of an SD, mutual information to 1e-12, the same features (DESIGN section 1)."""
+    federation = write_federation(tmp_path, small_protocol(), SIZES)
+
+    state, oracle = _run(federation), pooled_oracle(_pool(federation), federation.protocol, site="all")
+
+    np.testing.assert_allclose(state.moments.radiomics_mean, oracle.radiomics_mean, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(state.moments.radiomics_deviation, oracle.radiomics_deviation, rtol=1e-10)
+    np.testing.assert_allclose(state.selection.mutual_information, oracle.mutual_information, atol=1e-12)
+    assert oracle.model.signature == state.selection.signature
+
+
+def test_one_full_batch_step_per_round_equals_pooled_training(tmp_path):
+    """FedSGD follows pooled gradient descent to single precision."""
+    training = {"rounds": 8, "strategy": "fedsgd", "learning_rate": 0.3, "weight_decay": 0.0}
+    federation = write_federation(tmp_path, small_protocol(training=training), SIZES)
+
+    state, oracle = _run(federation), pooled_oracle(_pool(federation), federation.protocol, site="all")
+
+    for name, weight in oracle.model.weights.items():
+        np.testing.assert_allclose(state.weights[name], weight, atol=2e-6)
+
+
+def test_a_federation_of_one_site_is_the_centralised_run_bit_for_bit(tmp_path):
+    """R56."""
+    protocol = small_protocol(federation={"min_sites": 1, "min_cases": 4, "timeout_s": 60})
+    federation = write_federation(tmp_path, protocol, {"only": 24})
+
+    state, oracle = _run(federation), pooled_oracle(_pool(federation), protocol, site="only")
+
+    for name, weight in oracle.model.weights.items():
+        np.testing.assert_allclose(state.weights[name], weight, rtol=0, atol=1e-6)
+
+
+def test_a_run_is_repeatable_to_the_last_bit(tmp_path):
+    """Threads may answer in any order; sums are taken in the order of names."""
+    first = _run(write_federation(tmp_path / "a", small_protocol(), SIZES))
+    second = _run(write_federation(tmp_path / "b", small_protocol(), SIZES))
+
+    for name, weight in first.weights.items():
+        np.testing.assert_array_equal(second.weights[name], weight)
+
+
+def test_a_site_lost_in_one_round_is_named_and_asked_again(tmp_path):
+    federation = write_federation(tmp_path, small_protocol(), SIZES)
+    lost: list[str] = []
+
+    def lose(message: Message) -> bool:
+        hit = message.metadata.message_type == "train.train_round" and message.metadata.dst_node_id == 101
+        if hit and not lost:
+            lost.append("once")
+            return True
+        return False
+
+    fast = small_protocol(federation={"min_sites": 2, "min_cases": 4, "timeout_s": 2})
+    federation = write_federation(tmp_path / "fast", fast, SIZES)
+    state = run_local(federation.study, list(federation.sites.values()), lose=lose)
+
+    rounds = [e.roster["bern"] for e in state.exchanges if e.action == "train_round"]
+    assert ["late", "contributed", "contributed"] == rounds
+    assert "completed with losses: bern" == state.status()
+
+
+def test_too_few_sites_stop_with_a_checkpoint_and_resume_goes_on(tmp_path):
+    """Nothing finished is done again."""
+    fast = small_protocol(federation={"min_sites": 3, "min_cases": 4, "timeout_s": 2})
+    federation = write_federation(tmp_path, fast, SIZES)
+    sites = list(federation.sites.values())
+
+    with pytest.raises(QuorumLost, match="cork late"):
+        run_local(
+            federation.study,
+            sites,
+            lose=lambda m: m.metadata.message_type == "train.train_round" and m.metadata.dst_node_id == 102,
+        )
+    state = run_local(federation.study, sites)
+    whole = _run(write_federation(tmp_path / "whole", fast, SIZES))
+
+    assert 1 == sum(e.action == "contingency" for e in state.exchanges)
+    for name, weight in whole.weights.items():
+        np.testing.assert_array_equal(state.weights[name], weight)
+
+
+def test_unfit_sites_are_excluded_by_name_and_nothing_of_them_leaks(tmp_path):
+    """One class only, another protocol, a broken file: coded refusals; the others go on."""
+    federation = write_federation(tmp_path, small_protocol(), SIZES)
+    sites = dict(federation.sites)
+    sites["dual"] = write_site(tmp_path / "sites", "dual", federation.protocol, 12, seed=9, one_class=True)
+    other = small_protocol(head={"hidden": 11})
+    sites["espoo"] = write_site(tmp_path / "sites", "espoo", other, 12, seed=10)
+    sites["faro"] = write_site(tmp_path / "sites", "faro", federation.protocol, 12, seed=11)
+    (sites["faro"].parent / "manifest.csv").write_text("name\nSECRET^PATIENT\n")
+    text = federation.study.read_text().replace("- cork", "- cork\n- dual\n- espoo\n- faro")
+    federation.study.write_text(text)
+
+    state = run_local(federation.study, list(sites.values()))
+
+    assert {"dual": "one-class-only", "espoo": "protocol-differs", "faro": "manifest-invalid"} == state.excluded
+    assert "completed with losses: dual, espoo, faro" == state.status()
+    assert "SECRET" not in state.model_dump_json(exclude={"moments", "selection", "weights", "histograms", "qualified"})
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # Ray and Flower warn about themselves
+@pytest.mark.parametrize("engine", [run_ray, run_loopback])
+def test_other_carriers_give_the_same_numbers(tmp_path: Path, engine):
+    federation = write_federation(tmp_path, small_protocol(), SIZES)
+    expected = _run(write_federation(tmp_path / "local", small_protocol(), SIZES))
+
+    state = engine(federation.study, list(federation.sites.values()))
+
+    assert "completed" == state.status()
+    assert expected.selection.signature == state.selection.signature
+    for name, weight in expected.weights.items():
+        np.testing.assert_array_equal(state.weights[name], weight)
+    np.testing.assert_array_equal(expected.histograms["test"], state.histograms["test"])
