@@ -52,7 +52,7 @@ def write_site(folder: Path, name: str, protocol: Protocol, cases: int, *, seed:
         altered = one_class or i % 2 == 0
         image = home / f"case-{i}.nii.gz"
         image.write_bytes(f"{name}{i}".encode())
-        cells = {column: "" for column in COLUMNS} | {
+        cells = dict.fromkeys(COLUMNS, "") | {
             "pseudonym": f"case-{i}",
             "t1ce_path": image.name,
             "flair_path": image.name,

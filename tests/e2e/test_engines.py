@@ -57,7 +57,7 @@ def test_local_study_completes_and_learns(tmp_path):
 
     state = _run(federation)
 
-    assert "completed" == state.status()
+    assert state.status() == "completed"
     assert {"aachen", "bern", "cork"} == set(state.exchanges[-1].roster)
     assert view(state.histograms["test"]).auc > 0.9
     assert all(scores_file(open_site(path), "trial").exists() for path in federation.sites.values())
@@ -122,8 +122,8 @@ def test_a_site_lost_in_one_round_is_named_and_asked_again(tmp_path):
     state = run_local(federation.study, list(federation.sites.values()), lose=lose)
 
     rounds = [e.roster["bern"] for e in state.exchanges if e.action == "train_round"]
-    assert ["late", "contributed", "contributed"] == rounds
-    assert "completed with losses: bern" == state.status()
+    assert rounds == ["late", "contributed", "contributed"]
+    assert state.status() == "completed with losses: bern"
 
 
 def test_too_few_sites_stop_with_a_checkpoint_and_resume_goes_on(tmp_path):
@@ -141,7 +141,7 @@ def test_too_few_sites_stop_with_a_checkpoint_and_resume_goes_on(tmp_path):
     state = run_local(federation.study, sites)
     whole = _run(write_federation(tmp_path / "whole", fast, SIZES))
 
-    assert 1 == sum(e.action == "contingency" for e in state.exchanges)
+    assert sum(e.action == "contingency" for e in state.exchanges) == 1
     for name, weight in whole.weights.items():
         np.testing.assert_array_equal(state.weights[name], weight)
 
@@ -160,8 +160,8 @@ def test_unfit_sites_are_excluded_by_name_and_nothing_of_them_leaks(tmp_path):
 
     state = run_local(federation.study, list(sites.values()))
 
-    assert {"dual": "one-class-only", "espoo": "protocol-differs", "faro": "manifest-invalid"} == state.excluded
-    assert "completed with losses: dual, espoo, faro" == state.status()
+    assert state.excluded == {"dual": "one-class-only", "espoo": "protocol-differs", "faro": "manifest-invalid"}
+    assert state.status() == "completed with losses: dual, espoo, faro"
     assert "SECRET" not in state.model_dump_json(exclude={"moments", "selection", "weights", "histograms", "qualified"})
 
 
@@ -174,7 +174,7 @@ def test_other_carriers_give_the_same_numbers(tmp_path: Path, engine):
 
     state = engine(federation.study, list(federation.sites.values()))
 
-    assert "completed" == state.status()
+    assert state.status() == "completed"
     assert expected.selection.signature == state.selection.signature
     for name, weight in expected.weights.items():
         np.testing.assert_array_equal(state.weights[name], weight)

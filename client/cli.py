@@ -1,0 +1,131 @@
+"""cli: the command fedmidline-site, for the hospital: check the manifest, prepare the cases."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from client.ingest.manifest import read_manifest
+from client.site import open_site
+from client.tasks.prepare_cohort import PreparationReport, prepare_cohort
+from common.errors import StudyError
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="What a hospital runs. Nothing here sends anything. Research use only, not a medical device.",
+)
+screen = Console(stderr=True)
+
+SiteFile = Annotated[Path, typer.Option("--site", help="the hospital's site.yaml")]
+AsJson = Annotated[bool, typer.Option("--json", help="print machine-readable JSON on standard output")]
+
+
+@app.command()
+def check(site: SiteFile, as_json: AsJson = False) -> None:
+    """Read site file, protocol and manifest, and count cases; computes nothing.
+
+    Example: fedmidline-site check --site site_configs/sites/tcga-example.yaml
+    """
+    opened = open_site(site)
+    rows = read_manifest(opened.settings.manifest, site=opened.settings.name)
+    excluded = Counter(row.excluded_because for row in rows if row.excluded_because)
+    eligible = [row for row in rows if not row.excluded_because]
+    result: dict[str, Any] = {
+        "site": opened.settings.name,
+        "protocol": opened.protocol.name,
+        "protocol_fingerprint": opened.protocol.fingerprint(),
+        "cases": len(rows),
+        "altered": sum(row.altered for row in eligible),
+        "not_altered": sum(not row.altered for row in eligible),
+        "excluded": dict(excluded),
+    }
+    table = Table("", "", title="Site check", show_header=False)
+    for key, value in result.items():
+        table.add_row(key, str(value))
+    _say(result, as_json, table)
+
+
+@app.command()
+def prepare(
+    site: SiteFile,
+    pictures: Annotated[bool, typer.Option(help="draw one picture per case")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Prepare every case: register, strip, correct, segment, extract. Goes on where it was stopped.
+
+    Example: fedmidline-site prepare --site site_configs/sites/tcga-example.yaml
+    """
+    opened = open_site(site)
+    columns = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=screen) as bars:
+        bar = bars.add_task("cases", total=None)
+        report = prepare_cohort(
+            opened,
+            progress=lambda done, of, text: bars.update(bar, completed=done, total=of, description=text or "cases"),
+            pictures=pictures,
+        )
+    cache = opened.settings.cache
+    _say(_as_dict(report, cache), as_json, _outcome_table(report))
+    for outcome in report.outcomes:
+        if outcome.status == "failed":
+            screen.print(outcome.reason, style="red", markup=False, highlight=False)
+    if not as_json and pictures:
+        screen.print(f"pictures: {cache / 'pictures'}", soft_wrap=True)
+    if report.count("failed"):
+        raise typer.Exit(2)
+
+
+def main() -> None:
+    """Entry point; a known fault is told in full, with the exit code of its kind."""
+    try:
+        app()
+    except StudyError as error:
+        screen.print(error.explain(), style="red", markup=False, highlight=False)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        screen.print("interrupted; finished cases are kept, the same command goes on", style="yellow")
+        raise SystemExit(4) from None
+
+
+def _as_dict(report: PreparationReport, cache: Path) -> dict[str, Any]:
+    return {
+        "counts": dict(Counter(outcome.status for outcome in report.outcomes)),
+        "cases": [
+            {
+                "pseudonym": outcome.pseudonym,
+                "status": outcome.status,
+                "reason": outcome.reason,
+                "warnings": list(outcome.warnings),
+                "seconds": outcome.seconds,
+            }
+            for outcome in report.outcomes
+        ],
+        "pictures": str(cache / "pictures"),
+        "methods": report.methods,
+    }
+
+
+def _outcome_table(report: PreparationReport) -> Table:
+    table = Table("case", "status", "warnings", "seconds", title="Preparation")
+    for outcome in report.outcomes:
+        seconds = f"{sum(outcome.seconds.values()):.0f}" if outcome.seconds else ""
+        table.add_row(outcome.pseudonym, outcome.status, "; ".join(outcome.warnings), seconds)
+    return table
+
+
+def _say(result: dict[str, Any], as_json: bool, picture: Table) -> None:
+    if as_json:
+        print(json.dumps(result))
+    else:
+        screen.print(picture)

@@ -1,0 +1,130 @@
+"""cli: the command fedmidline-study, for the coordinator: where a study stands, and its report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from common.catalogue import radiomics_names
+from common.errors import InputError, StudyError
+from common.metrics.score_histogram import view
+from server.app import CHECKPOINT
+from server.checkpoint import load_checkpoint
+from server.reporting.content import StudyContent
+from server.reporting.report import write_report
+from server.state import StudyState
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="What the coordinator runs. Research use only, not a medical device.",
+)
+screen = Console(stderr=True)
+
+Folder = Annotated[Path, typer.Option("--study", help="the study's folder, with study.yaml and its checkpoint")]
+AsJson = Annotated[bool, typer.Option("--json", help="print machine-readable JSON on standard output")]
+
+
+@app.command()
+def status(study: Folder, as_json: AsJson = False) -> None:
+    """Who contributed to what, and how far the study is.
+
+    Example: fedmidline-study status --study runs/replay/study
+    """
+    state = _open(study)
+    result = {
+        "study": state.study,
+        "status": state.status(),
+        "rounds_done": state.rounds_done,
+        "rounds": state.protocol.training.rounds,
+        "excluded": state.excluded,
+        "exchanges": [e.model_dump() for e in state.exchanges],
+    }
+    if as_json:
+        print(json.dumps(result))
+        return
+    table = Table("phase", "exchange", "round", *state.sites, title=f"{state.study}: {state.status()}")
+    for e in state.exchanges:
+        table.add_row(e.phase, e.action, str(e.round or ""), *(e.roster.get(site, "") for site in state.sites))
+    screen.print(table)
+
+
+@app.command()
+def report(study: Folder, out: Annotated[Path, typer.Option(help="folder to write")], as_json: AsJson = False) -> None:
+    """Write the report of a finished study from what the server holds: no case, no score.
+
+    Example: fedmidline-study report --study runs/replay/study --out runs/study-report
+    """
+    state = _open(study)
+    if state.selection is None or not state.finished:
+        raise InputError(
+            "study-not-finished",
+            field="status",
+            problem="The study has not reached its end.",
+            fix="Resume it first; `fedmidline-study status` tells where it stands.",
+        )
+    content = _content(state)
+    result = write_report(out, content, seed=state.protocol.seed)
+    if as_json:
+        print(json.dumps(result))
+    else:
+        screen.print(f"report: {out / 'report.html'}", soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point; a known fault is told in full, with the exit code of its kind."""
+    try:
+        app()
+    except StudyError as error:
+        screen.print(error.explain(), style="red", markup=False, highlight=False)
+        raise SystemExit(error.exit_code) from None
+
+
+def _open(study: Path) -> StudyState:
+    return load_checkpoint(study / CHECKPOINT)
+
+
+def _content(state: StudyState) -> StudyContent:
+    """What a report can say without any case."""
+    if state.selection is None:
+        raise ValueError("no selection")
+    information = dict(zip(radiomics_names(), state.selection.mutual_information, strict=True))
+    return StudyContent(
+        title=f"Study {state.study}",
+        status=state.status(),
+        synthetic=False,
+        cases=(),
+        arms=(),
+        ranking=tuple((name, float(information[name])) for name in state.selection.signature),
+        ties=state.selection.ties,
+        selection_method=state.protocol.selection.method,
+        exchanges=state.exchanges,
+        laws=(),
+        server_view={name: _seen(counts) for name, counts in state.histograms.items()},
+        threshold=state.protocol.evaluation.threshold,
+        bootstrap=state.protocol.evaluation.bootstrap,
+        protocol=state.protocol.model_dump(mode="json"),
+        provenance={"protocol": state.protocol.name, "protocol fingerprint": state.protocol.fingerprint()},
+        preparation={},
+        methods="",
+        timings={e.phase: e.seconds for e in state.exchanges},
+        parameters={"visual": state.protocol.visual.length},
+    )
+
+
+def _seen(counts: Any) -> dict[str, float]:
+    result = view(counts)
+    return {
+        "auc": result.auc,
+        "half_width": result.half_width,
+        "sensitivity": result.confusion.sensitivity,
+        "specificity": result.confusion.specificity,
+    }
