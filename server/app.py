@@ -16,14 +16,13 @@ from common.config.parse import parse_settings
 from common.config.protocol import Protocol
 from common.config.study import StudySettings
 from common.errors import ConfigError
-from server.checkpoint import load_checkpoint
+from server.checkpoint import CHECKPOINT, load_checkpoint
 from server.phases.select import fixed_selection
 from server.state import Exchange, StudyState
 from server.workflow import run_study, wait_for_sites
 
-__all__ = ["CHECKPOINT", "app", "open_study"]
+__all__ = ["app", "open_study"]
 
-CHECKPOINT = "checkpoint.npz"
 log = getLogger("fedmidline.server")
 
 app = ServerApp()

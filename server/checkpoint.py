@@ -12,7 +12,10 @@ from common.errors import InputError
 from common.messages.plain import from_plain, to_plain
 from server.state import StudyState
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = ["CHECKPOINT", "load_checkpoint", "save_checkpoint"]
+
+CHECKPOINT = "checkpoint.npz"
+"""Its name, beside study.yaml."""
 
 _TEXT = "__state__"
 

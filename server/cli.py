@@ -13,8 +13,7 @@ from rich.table import Table
 from common.catalogue import radiomics_names
 from common.errors import InputError, StudyError
 from common.metrics.score_histogram import view
-from server.app import CHECKPOINT
-from server.checkpoint import load_checkpoint
+from server.checkpoint import CHECKPOINT, load_checkpoint
 from server.reporting.content import StudyContent
 from server.reporting.report import write_report
 from server.state import StudyState

@@ -19,9 +19,9 @@ from flwr.serverapp import Grid, ServerApp
 
 from client.app import app as client_app
 from common.errors import StudyError
-from server.app import CHECKPOINT, open_study
 from server.app import app as server_app
-from server.checkpoint import load_checkpoint
+from server.app import open_study
+from server.checkpoint import CHECKPOINT, load_checkpoint
 from server.state import Exchange, StudyState
 from server.workflow import run_study
 from simulation.local_grid import LocalGrid

@@ -22,7 +22,7 @@ from client.site import open_site
 from client.tasks.prepare_cohort import PreparationReport, prepare_cohort
 from common.config.protocol import Protocol
 from common.errors import InputError
-from server.app import CHECKPOINT
+from server.checkpoint import CHECKPOINT
 from server.state import Exchange, StudyState
 from simulation.engines import ENGINES
 from simulation.partition import Partition, partition

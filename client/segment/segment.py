@@ -88,4 +88,5 @@ def _tidy(mask: np.ndarray[Any, Any], fewest_voxels: float) -> np.ndarray[Any, A
     labels, _ = ndimage.label(ndimage.binary_fill_holes(mask))
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    return np.asarray((sizes >= max(fewest_voxels, 1))[labels])
+    # A tumour may have satellites; a crumb a twentieth of it is more often a vessel or a patch of noise.
+    return np.asarray((sizes >= max(fewest_voxels, sizes.max() / 20, 1))[labels])

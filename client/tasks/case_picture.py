@@ -58,6 +58,7 @@ def _tile(
     zoom = spacing_mm / PIXEL_MM
     low, high = np.percentile(volume[brain], (0.5, 99.7))
     grey = np.clip((ndimage.zoom(planes[0], zoom, order=1) - low) / (high - low), 0, 1)
+    grey[ndimage.zoom(planes[1].astype(np.float32), zoom, order=1) <= 0.5] = 0  # z-scores outside are no signal
     picture = np.repeat(grey[..., None], 3, axis=2)
     for plane, colour in ((planes[1], BRAIN), (planes[2], TUMOUR)):
         region = ndimage.zoom(plane.astype(np.float32), zoom, order=1) > 0.5
