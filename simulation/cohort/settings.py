@@ -21,7 +21,7 @@ class CohortSettings:
     size: Literal["small", "full"] = "small"
     altered: int = 127
     not_altered: int = 127
-    effect: float = 1.1
+    effect: float = 1.35
     scanner_shortcut: bool = False
     dicom: bool = False
 
