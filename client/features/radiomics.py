@@ -89,10 +89,7 @@ def _extract(image: sitk.Image, mask: sitk.Image, settings: RadiomicsSettings, *
 
 def _few_grey_levels(image: sitk.Image, mask: sitk.Image, settings: RadiomicsSettings) -> list[str]:
     """Filtered images whose ROI has fewer grey levels than a texture needs (F4)."""
-    if "binCount" in PRESETS[settings.preset]:
-        # Bins of equal width over the ROI's own range: as many levels as asked for, unless it is constant.
-        return []
-    width = PRESETS[settings.preset]["binWidth"]
+    preset = PRESETS[settings.preset]
     box, _ = imageoperations.checkMask(image, mask)
     cropped, small = imageoperations.cropToTumorMask(image, mask, box, padDistance=WAVELET_MARGIN)
     inside = sitk.GetArrayFromImage(small) > 0
@@ -100,7 +97,11 @@ def _few_grey_levels(image: sitk.Image, mask: sitk.Image, settings: RadiomicsSet
     images = [(cropped, "original"), *((i, n) for i, n, _ in _wavelets(cropped, small, settings))]
     for filtered, name in images:
         values = sitk.GetArrayFromImage(filtered)[inside]
-        levels = int(np.floor(values.max() / width) - np.floor(values.min() / width)) + 1
+        if "binCount" in preset:
+            levels = preset["binCount"] if values.max() > values.min() else 1
+        else:
+            width = preset["binWidth"]
+            levels = int(np.floor(values.max() / width) - np.floor(values.min() / width)) + 1
         if levels < settings.fewest_grey_levels:
             texts.append(f"{name}: {levels} grey levels")
     return texts

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import SimpleITK as sitk
+from nibabel.filebasedimages import ImageFileError
 
 from client.case import Case, CaseRow
 from common.errors import InputError
@@ -67,24 +69,33 @@ def _read_image(row: CaseRow, field: str, path: Path) -> sitk.Image:
     if not path.exists():
         raise _fault(row, field, "file-missing", "A file is not there.", "Check the path in the manifest.", path)
     try:
+        finite = path.is_dir() or _is_finite(path)
         image = _read_series(path) if path.is_dir() else sitk.ReadImage(str(path))
-    except RuntimeError as error:
+    except (RuntimeError, OSError, EOFError, ValueError, ImageFileError) as error:
         raise _fault(
             row,
             field,
             "image-unreadable",
             "An image cannot be read; it may be truncated.",
             "Export it again.",
-            f"{path}: {str(error).splitlines()[-1]}",
+            f"{path}: {type(error).__name__}: {error}",
         ) from None
     if image.GetDimension() != 3 or min(image.GetSize()) < 2 or image.GetNumberOfComponentsPerPixel() != 1:
         raise _fault(
             row, field, "image-not-3d", "An image is not one 3-D volume.", "Export one volume per sequence.", path
         )
     image = sitk.Cast(image, sitk.sitkFloat32)
-    if not np.isfinite(sitk.GetArrayViewFromImage(image)).all():
+    if not finite or not np.isfinite(sitk.GetArrayViewFromImage(image)).all():
         raise _fault(row, field, "image-not-finite", "An image holds NaN or infinite voxels.", "Export it again.", path)
     return image
+
+
+def _is_finite(path: Path) -> bool:
+    """Whether every voxel is a number; errors when the file is truncated.
+
+    ITK reads NaN as 0 and a truncated .nii.gz as zeros, without a word: nibabel does not.
+    """
+    return bool(np.isfinite(np.asanyarray(nibabel.load(path).dataobj)).all())
 
 
 def _read_series(folder: Path) -> sitk.Image:

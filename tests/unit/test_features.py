@@ -1,0 +1,132 @@
+"""Radiomics equal plain PyRadiomics; the network's deepest map has the paper's length."""
+
+from __future__ import annotations
+
+import ast
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+from radiomics.featureextractor import RadiomicsFeatureExtractor
+
+from client.features.radiomics import extract_radiomics
+from client.features.visual import extract_visual
+from client.segment.segment import segment_whole_tumour
+from client.segment.weights import load_network
+from common.catalogue import radiomics_names
+from common.config.radiomics import RadiomicsSettings
+from common.config.segmentation import SegmentationSettings
+from common.config.visual import VisualSettings
+from common.errors import ConfigError, InputError
+from common.networks.unet import build_unet, deepest_map
+
+GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "pyradiomics"
+
+
+def _case(seed: int = 0, edge: int = 40):
+    rng = np.random.default_rng(seed)
+    images = [sitk.GetImageFromArray(rng.normal(size=(edge,) * 3).astype(np.float32)) for _ in range(2)]
+    z, y, x = np.ogrid[:edge, :edge, :edge]
+    ball = ((z - 18) ** 2 + (y - 20) ** 2 + (x - 21) ** 2) < 9**2
+    return (*images, sitk.GetImageFromArray(ball.astype(np.uint8)))
+
+
+@pytest.mark.parametrize(("preset", "plain"), [("ibsi_like_32", {"binCount": 32}), ("paper_default", {"binWidth": 25})])
+def test_every_value_is_pyradiomics_own(preset, plain):
+    """Cropping and sharing change nothing, to 1e-12."""
+    t1ce, flair, mask = _case()
+
+    found = extract_radiomics(t1ce, flair, mask, RadiomicsSettings(preset=preset))
+
+    extractor = RadiomicsFeatureExtractor(**plain, normalize=False, additionalInfo=False)
+    extractor.enableImageTypeByName("Wavelet")
+    expected = {f"T1CE_{k}": float(v) for k, v in extractor.execute(t1ce, mask).items()}
+    expected |= {f"FLAIR_{k}": float(v) for k, v in extractor.execute(flair, mask).items()}
+    np.testing.assert_allclose(found.values, [expected[name] for name in radiomics_names()], rtol=1e-12)
+
+
+def test_too_few_grey_levels_are_told():
+    """F4: PyRadiomics' default bin width leaves a z-scored image almost without levels."""
+    t1ce, flair, mask = _case()
+
+    coarse = extract_radiomics(t1ce, flair, mask, RadiomicsSettings(preset="paper_default")).warnings
+    fine = extract_radiomics(t1ce, flair, mask, RadiomicsSettings()).warnings
+
+    assert any(text.startswith("T1CE original: 2 grey levels") for text in coarse)
+    assert () == fine
+
+
+@pytest.mark.parametrize("family", ["firstorder", "glcm", "glszm", "gldm", "glrlm", "ngtdm", "shape"])
+def test_pyradiomics_baseline(family):
+    """The values that PyRadiomics' own tests accept, with the settings that stand in its tables."""
+    if not GOLDEN.exists():
+        pytest.skip("the golden files of ../shared are not beside this checkout")
+    image, mask = (sitk.ReadImage(str(GOLDEN / f"brain1_{kind}.nrrd")) for kind in ("image", "label"))
+    with (GOLDEN / "baseline" / f"baseline_{family}.csv").open() as file:
+        expected = {row["featureName"]: row["brain1"] for row in csv.DictReader(file)}
+    extractor = RadiomicsFeatureExtractor(**ast.literal_eval(expected["diagnostics_Configuration_Settings"]))
+    extractor.disableAllFeatures()
+    extractor.enableFeatureClassByName(family)
+    found = {name: float(value) for name, value in extractor.execute(image, mask).items() if family in name}
+
+    wanted = {name: float(text) for name, text in expected.items() if name.startswith(f"original_{family}_")}
+    assert len(wanted) >= 5
+    for name, value in wanted.items():
+        assert found[name] == pytest.approx(value, rel=1e-8)
+
+
+def test_a_constant_region_is_told():
+    flat = sitk.GetImageFromArray(np.zeros((30, 30, 30), np.float32))
+    *_, mask = _case(edge=30)
+
+    warnings = extract_radiomics(flat, flat, mask, RadiomicsSettings()).warnings
+
+    assert "T1CE original: 1 grey levels" in warnings
+
+
+@pytest.mark.parametrize("edge", [16, 64, pytest.param(128, marks=pytest.mark.slow)])
+def test_visual_length(edge):
+    """256 x (edge/8)^3; 1,048,576 for 128 (R21)."""
+    t1ce, flair, mask = _case()
+    settings = VisualSettings(crop_voxels=edge)
+    network = load_network(SegmentationSettings(), device="cpu")
+
+    found = extract_visual(t1ce, flair, mask, settings, network=network, device="cpu")
+
+    assert (settings.length,) == found.shape
+    assert 256 * (edge // 8) ** 3 == settings.length
+
+
+def test_deepest_map_is_the_lowest_layer():
+    """A hook on the network's own forward pass sees the same values."""
+    torch.manual_seed(0)
+    network, volume = build_unet().eval(), torch.randn(1, 2, 16, 16, 16)
+    seen: list[torch.Tensor] = []
+    for module in network.modules():
+        module.register_forward_hook(lambda _m, _i, out: seen.append(out) if out.shape[1] == 256 else None)
+
+    with torch.no_grad():
+        network(volume)
+        last = [out for out in seen if out.shape[2:] == (2, 2, 2)][-1]
+        found = deepest_map(network, volume)
+
+    torch.testing.assert_close(found, last)
+
+
+def test_other_weights_are_refused():
+    with pytest.raises(ConfigError, match="weights-differ"):
+        load_network(SegmentationSettings(weights_sha256="0" * 64), device="cpu")
+    with pytest.raises(ConfigError, match="weights-missing"):
+        load_network(SegmentationSettings(weights="nobody"), device="cpu")
+
+
+def test_no_tumour_is_told():
+    blank = sitk.GetImageFromArray(np.zeros((32, 32, 32), np.float32))
+    blank.SetSpacing((2, 2, 2))
+    brain = sitk.Cast(blank + 1, sitk.sitkUInt8)
+
+    with pytest.raises(InputError, match="no-tumour-found"):
+        segment_whole_tumour(blank, blank, brain, SegmentationSettings(), device="cpu")
