@@ -13,7 +13,7 @@ help:            ## these lines
 setup: $(STAMP)  ## virtual environment with everything pinned
 
 $(STAMP): requirements.txt pyproject.toml docker/install.sh
-	@PYTHON="$(PYTHON)" sh docker/install.sh "$(VENV)"
+	@PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" sh docker/install.sh "$(VENV)"
 	@touch "$(STAMP)"
 
 replay: $(STAMP) ## the single-centre study, federated over three hospitals, with its report
