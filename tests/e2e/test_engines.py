@@ -169,8 +169,10 @@ def test_unfit_sites_are_excluded_by_name_and_nothing_of_them_leaks(tmp_path):
 @pytest.mark.filterwarnings("default")  # Ray and Flower warn about themselves
 @pytest.mark.parametrize("engine", [run_ray, run_loopback])
 def test_other_carriers_give_the_same_numbers(tmp_path: Path, engine):
-    federation = write_federation(tmp_path, small_protocol(), SIZES)
-    expected = _run(write_federation(tmp_path / "local", small_protocol(), SIZES))
+    # A worker that loads torch on a busy machine takes its time.
+    patient = small_protocol(federation={"min_sites": 2, "min_cases": 4, "timeout_s": 400})
+    federation = write_federation(tmp_path, patient, SIZES)
+    expected = _run(write_federation(tmp_path / "local", patient, SIZES))
 
     state = engine(federation.study, list(federation.sites.values()))
 
