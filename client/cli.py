@@ -8,24 +8,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from client.ingest.manifest import read_manifest
 from client.site import open_site
 from client.tasks.prepare_cohort import PreparationReport, prepare_cohort
-from common.errors import StudyError
+from common.command import new_command, run_command, screen
 
 __all__ = ["main"]
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="What a hospital runs. Nothing here sends anything. Research use only, not a medical device.",
-)
-screen = Console(stderr=True)
+app = new_command("What a hospital runs; nothing here sends anything.")
 
 SiteFile = Annotated[Path, typer.Option("--site", help="the hospital's site.yaml")]
 AsJson = Annotated[bool, typer.Option("--json", help="print machine-readable JSON on standard output")]
@@ -87,15 +80,8 @@ def prepare(
 
 
 def main() -> None:
-    """Entry point; a known fault is told in full, with the exit code of its kind."""
-    try:
-        app()
-    except StudyError as error:
-        screen.print(error.explain(), style="red", markup=False, highlight=False)
-        raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        screen.print("interrupted; finished cases are kept, the same command goes on", style="yellow")
-        raise SystemExit(4) from None
+    """Entry point."""
+    run_command(app)
 
 
 def _as_dict(report: PreparationReport, cache: Path) -> dict[str, Any]:

@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from common.catalogue import radiomics_names
-from common.errors import InputError, StudyError
-from common.metrics.score_histogram import view
+from common.command import new_command, run_command, screen
+from common.errors import InputError
 from server.checkpoint import CHECKPOINT, load_checkpoint
 from server.reporting.content import StudyContent
+from server.reporting.evaluation import server_view
 from server.reporting.report import write_report
 from server.state import StudyState
 
 __all__ = ["main"]
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="What the coordinator runs. Research use only, not a medical device.",
-)
-screen = Console(stderr=True)
+app = new_command("What the coordinator runs.")
 
 Folder = Annotated[Path, typer.Option("--study", help="the study's folder, with study.yaml and its checkpoint")]
 AsJson = Annotated[bool, typer.Option("--json", help="print machine-readable JSON on standard output")]
@@ -79,12 +73,8 @@ def report(study: Folder, out: Annotated[Path, typer.Option(help="folder to writ
 
 
 def main() -> None:
-    """Entry point; a known fault is told in full, with the exit code of its kind."""
-    try:
-        app()
-    except StudyError as error:
-        screen.print(error.explain(), style="red", markup=False, highlight=False)
-        raise SystemExit(error.exit_code) from None
+    """Entry point."""
+    run_command(app)
 
 
 def _open(study: Path) -> StudyState:
@@ -107,7 +97,7 @@ def _content(state: StudyState) -> StudyContent:
         selection_method=state.protocol.selection.method,
         exchanges=state.exchanges,
         laws=(),
-        server_view={name: _seen(counts) for name, counts in state.histograms.items()},
+        server_view=server_view(state.histograms),
         threshold=state.protocol.evaluation.threshold,
         bootstrap=state.protocol.evaluation.bootstrap,
         protocol=state.protocol.model_dump(mode="json"),
@@ -117,13 +107,3 @@ def _content(state: StudyState) -> StudyContent:
         timings={e.phase: e.seconds for e in state.exchanges},
         parameters={"visual": state.protocol.visual.length},
     )
-
-
-def _seen(counts: Any) -> dict[str, float]:
-    result = view(counts)
-    return {
-        "auc": result.auc,
-        "half_width": result.half_width,
-        "sensitivity": result.confusion.sensitivity,
-        "specificity": result.confusion.specificity,
-    }

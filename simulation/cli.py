@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from client.site import read_settings_text
+from common.command import new_command, run_command, screen
 from common.config.parse import parse_settings
 from common.config.protocol import Protocol
-from common.errors import StudyError
 from server.state import Exchange
 from simulation.cohort.make_cohort import CohortSettings, make_cohort
 from simulation.partition import Partition
@@ -26,13 +25,7 @@ from simulation.size import at_size
 
 __all__ = ["main"]
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Simulate a federation on one machine. Research use only, not a medical device.",
-)
-screen = Console(stderr=True)
+app = new_command("Simulate a federation on one machine.")
 
 RECOMMENDED = Path(__file__).resolve().parents[1] / "site_configs" / "protocols" / "recommended.yaml"
 
@@ -140,15 +133,8 @@ def segmenter(
 
 
 def main() -> None:
-    """Entry point; a known fault is told in full, with the exit code of its kind."""
-    try:
-        app()
-    except StudyError as error:
-        screen.print(error.explain(), style="red", markup=False, highlight=False)
-        raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        screen.print("interrupted; the same command goes on from here", style="yellow")
-        raise SystemExit(4) from None
+    """Entry point."""
+    run_command(app)
 
 
 def _bars() -> Progress:

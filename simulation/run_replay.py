@@ -22,8 +22,8 @@ from client.site import open_site
 from client.tasks.load_cohort import load_cohort
 from client.tasks.prepare_cohort import PreparationReport
 from common.config.protocol import Protocol
-from common.metrics.score_histogram import view
 from server.reporting.content import CaseLine, StudyContent
+from server.reporting.evaluation import server_view
 from server.reporting.report import write_report
 from server.state import Exchange, StudyState
 from simulation.arms import compare_with_oracle, federated_arm, scored_arm
@@ -132,7 +132,7 @@ def _compare(
         selection_method=protocol.selection.method,
         exchanges=state.exchanges,
         laws=compare_with_oracle(state, oracle, (exact_state, exact_oracle)),
-        server_view=_server_view(state),
+        server_view=server_view(state.histograms),
         threshold=protocol.evaluation.threshold,
         bootstrap=protocol.evaluation.bootstrap,
         protocol=protocol.model_dump(mode="json"),
@@ -147,20 +147,6 @@ def _compare(
             "second layer": 2 * (hidden + len(selection.signature)) + 2,
         },
     )
-
-
-def _server_view(state: StudyState) -> dict[str, Any]:
-    """What histograms tell, by set."""
-    seen = {}
-    for name, counts in state.histograms.items():
-        result = view(counts)
-        seen[name] = {
-            "auc": result.auc,
-            "half_width": result.half_width,
-            "sensitivity": result.confusion.sensitivity,
-            "specificity": result.confusion.specificity,
-        }
-    return seen
 
 
 def _case_line(row: CaseRow, site: str) -> CaseLine:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from client.case import CaseRow
 from common.errors import InputError
@@ -122,9 +123,9 @@ def _read_rows(path: Path, site: str) -> tuple[list[dict[str, str]], list[str]]:
     return ([] if missing or unknown else rows), faults
 
 
-def _describe(number: int, fault: object) -> str:
-    field = ".".join(str(part) for part in fault["loc"])  # type: ignore[index]  # pydantic's ErrorDetails
-    return f"row {number}, {field}: got {fault['input']!r}. {fault['msg']}."  # type: ignore[index]  # as above
+def _describe(number: int, fault: ErrorDetails) -> str:
+    field = ".".join(str(part) for part in fault["loc"])
+    return f"row {number}, {field}: got {fault['input']!r}. {fault['msg']}."
 
 
 def _to_case_row(row: _Row, folder: Path) -> CaseRow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,11 @@ import numpy as np
 from common.metrics.confusion import confusion_at
 from common.metrics.group_tests import rank_sum
 from common.metrics.roc import auc, bootstrap_interval, logit_delong_interval, within_site_auc
+from common.metrics.score_histogram import view as histogram_view
 from common.seeds import stream
 from server.reporting.content import ArmScores
 
-__all__ = ["evaluate_arm", "safety"]
+__all__ = ["evaluate_arm", "safety", "server_view"]
 
 
 def safety(margins: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -46,3 +48,17 @@ def evaluate_arm(arm: ArmScores, view: str, *, threshold: float, resamples: int,
         "safety_quartiles": quartiles,
         "rank_sum": {"u": ranks.u, "z": ranks.z, "p": ranks.p},
     }
+
+
+def server_view(histograms: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, dict[str, float]]:
+    """What the summed histograms tell, by set; the AUC within its guaranteed half-width."""
+    seen = {}
+    for name, counts in histograms.items():
+        found = histogram_view(counts)
+        seen[name] = {
+            "auc": found.auc,
+            "half_width": found.half_width,
+            "sensitivity": found.confusion.sensitivity,
+            "specificity": found.confusion.specificity,
+        }
+    return seen

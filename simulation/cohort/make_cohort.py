@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from client.ingest.manifest import COLUMNS as MANIFEST_COLUMNS
 from common.errors import Refused
 from common.seeds import stream
 from simulation.cohort.anatomy import Volume, sculpt_head
@@ -30,21 +31,7 @@ from simulation.cohort.write_dicom import write_series
 
 __all__ = ["COLUMNS", "CohortSettings", "make_cohort"]
 
-COLUMNS = [
-    "pseudonym",
-    "t1ce_path",
-    "flair_path",
-    "mask_path",
-    "label",
-    "h3_method",
-    "age_years",
-    "sex",
-    "location",
-    "scanner",
-    "scan_to_tissue_days",
-    "treated_before_scan",
-    "brain_mask_path",
-]
+COLUMNS = (*MANIFEST_COLUMNS, "brain_mask_path")
 SHARES = {None: (0.4, 0.3, 0.3), True: (0.60, 0.25, 0.15), False: (0.15, 0.25, 0.60)}
 
 
