@@ -85,14 +85,14 @@ def _content(state: StudyState) -> StudyContent:
     """What a report can say without any case."""
     if state.selection is None:
         raise ValueError("no selection")
-    information = dict(zip(radiomics_names(), state.selection.mutual_information, strict=True))
+    scores = dict(zip(radiomics_names(), state.selection.scores, strict=True))
     return StudyContent(
         title=f"Study {state.study}",
         status=state.status(),
         synthetic=False,
         cases=(),
         arms=(),
-        ranking=tuple((name, float(information[name])) for name in state.selection.signature),
+        ranking=tuple((name, float(scores[name])) for name in state.selection.signature),
         ties=state.selection.ties,
         selection_method=state.protocol.selection.method,
         exchanges=state.exchanges,

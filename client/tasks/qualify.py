@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from client.site import Site
-from client.tasks.load_cohort import load_cohort
+from client.store.cohort import SiteCohort
+from client.tasks.load_cohort import case_design, load_cohort
 from common.arrays import CaseFlags
 from common.errors import ProtocolMismatch, Refused
 from common.messages.qualify import QualifyReply, QualifyRequest
@@ -31,7 +32,7 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
             problem="The site's protocol differs from the study's in these fields.",
             fix="Install the study's protocol file at the site.",
         )
-    cohort = load_cohort(site)
+    cohort = load_cohort(site, visual=False)
     training = _by_class(cohort.training.table.altered)
     if min(training) == 0:
         raise Refused(
@@ -54,8 +55,15 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
         site=name,
         training_cases=training,
         test_cases=_by_class(cohort.test.table.altered),
+        batches=_batches(site, cohort),
         versions={"python": platform.python_version(), **versions},
     )
+
+
+def _batches(site: Site, cohort: SiteCohort) -> tuple[str, ...]:
+    if site.protocol.harmonisation.method != "combat":
+        return ()
+    return tuple(sorted(set(case_design(site, cohort.training.pseudonyms).batch)))
 
 
 def _by_class(altered: CaseFlags) -> tuple[int, int]:

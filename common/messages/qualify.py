@@ -1,6 +1,7 @@
 """qualify: does the site run this protocol, and with how many cases?
 
-Leaves the site: its name, counts of training and test cases by class, software versions.
+Leaves the site: its name, counts of training and test cases by class, the names of the batches (scanners) of its
+training cases where the protocol harmonises them, software versions.
 """
 
 from __future__ import annotations
@@ -24,4 +25,5 @@ class QualifyReply(Reply):
 
     training_cases: tuple[int, int]
     test_cases: tuple[int, int]
+    batches: tuple[str, ...] = ()
     versions: dict[str, str]
