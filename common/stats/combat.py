@@ -239,7 +239,8 @@ def _coefficients(total: CrossProducts, names: tuple[str, ...]) -> Array:
         return np.zeros((0, len(total.features)))
     scale = np.sqrt(np.diag(total.cc))
     labels = names or tuple(f"covariate {i + 1}" for i in range(q))
-    constant = [label for label, s in zip(labels, scale, strict=True) if s == 0]
+    noise = CONSTANT * np.maximum(np.abs(total.covariates), np.sqrt(total.cases))
+    constant = [label for label, s, least in zip(labels, scale, noise, strict=True) if s <= least]
     if constant:
         raise _refusal("covariate-constant", constant, "does not vary inside any batch, so it cannot be kept")
     correlation = total.cc / np.outer(scale, scale)
