@@ -22,10 +22,12 @@ from simulation.run_replay import Progress as ReplayProgress
 from simulation.run_replay import run_replay
 from simulation.segmenter import train_synthetic_segmenter
 from simulation.size import at_size
+from simulation.statistics.commands import statistics
 
 __all__ = ["main"]
 
 app = new_command("Simulate a federation on one machine.")
+app.add_typer(statistics, name="statistics")
 
 RECOMMENDED = Path(__file__).resolve().parents[1] / "site_configs" / "protocols" / "recommended.yaml"
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from common.tables import TrainingTable, require_training
 
-__all__ = ["STEPS", "Search", "advance", "finish", "finished", "start", "summarise"]
+__all__ = ["DIGITS", "STEPS", "Search", "advance", "finish", "finished", "start", "summarise"]
 
 BITS = 8
 STEPS = 64 // BITS
@@ -67,18 +67,20 @@ def summarise(table: TrainingTable, prefix: Keys, step: int) -> Counts:
     keys = _to_keys(np.ascontiguousarray(table.values.T))
     shift = np.uint64(64 - BITS * (step + 1))
     cell = ((keys >> shift) & np.uint64(DIGITS - 1)).astype(np.int64)
-    cell += DIGITS * np.arange(len(keys))[:, None]
+    cell += DIGITS * prefix.shape[1] * np.arange(len(keys))[:, None]
     # A shift by all 64 bits is undefined; before the first step every case shares the empty prefix.
     leading = keys >> (shift + np.uint64(BITS)) if step else np.zeros_like(keys)
     known = prefix >> (shift + np.uint64(BITS)) if step else np.zeros_like(prefix)
-    counts = np.zeros((prefix.shape[1], len(keys) * DIGITS), np.uint32)
-    for rank in range(prefix.shape[1]):
+    ranks = prefix.shape[1]
+    counts = np.zeros((len(keys), ranks, DIGITS), np.uint32)
+    for rank in range(ranks):
         if rank and np.array_equal(known[:, rank], known[:, rank - 1]):
-            counts[rank] = counts[rank - 1]
+            counts[:, rank] = counts[:, rank - 1]
             continue
-        inside = cell[leading == known[:, rank, None]]
-        counts[rank] = np.bincount(inside, minlength=counts.shape[1])
-    return np.ascontiguousarray(counts.reshape(-1, len(keys), DIGITS).transpose(1, 0, 2))
+        # Few cases share a long prefix: only they are counted, not every cell of every feature.
+        inside = cell[leading == known[:, rank, None]] + DIGITS * rank
+        np.add.at(counts.reshape(-1), inside, np.uint32(1))
+    return counts
 
 
 def advance(search: Search, counts: np.ndarray[Any, Any]) -> Search:
