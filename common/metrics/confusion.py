@@ -14,7 +14,7 @@ from scipy import stats
 from common.arrays import CaseFlags, CaseScores
 from common.errors import Refused
 
-__all__ = ["Confusion", "confusion_at", "exact_interval", "require_both_classes"]
+__all__ = ["Confusion", "confusion_at", "confusion_below", "exact_interval", "require_both_classes"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,11 @@ class Confusion:
 
 def confusion_at(margins: CaseScores, altered: CaseFlags, *, threshold: float = 0.5) -> Confusion:
     """Counts at a threshold of the safety score, compared as logits."""
-    limit = np.log(threshold / (1 - threshold))
+    return confusion_below(margins, altered, np.log(threshold / (1 - threshold)))
+
+
+def confusion_below(margins: CaseScores, altered: CaseFlags, limit: float) -> Confusion:
+    """Counts when margins (logits of the safety score) below the limit are called altered."""
     called = margins < limit
     return Confusion(
         tp=int(np.sum(called & altered)),

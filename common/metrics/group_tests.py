@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from common.metrics.rank_sum import RankSum, rank_sum
+
 __all__ = ["CountTest", "MeasureTest", "RankSum", "compare_counts", "compare_measures", "rank_sum"]
 
 GATE = 0.05
@@ -26,17 +28,6 @@ class CountTest:
     p: float
     fisher_p: float
     smallest_expected: float
-
-
-@dataclass(frozen=True)
-class RankSum:
-    """u: pairs in which a value of the first group exceeds one of the second, ties one half; z is
-    tie-corrected and without continuity correction, negative where the first group is lower; p two-sided.
-    """
-
-    u: float
-    z: float
-    p: float
 
 
 @dataclass(frozen=True)
@@ -59,19 +50,6 @@ def compare_counts(table: np.ndarray[Any, Any]) -> CountTest:
     return CountTest(
         float(result.statistic), float(result.pvalue), float(stats.fisher_exact(counts)[1]), float(expected.min())
     )
-
-
-def rank_sum(first: Values, second: Values) -> RankSum:
-    """Wilcoxon's rank-sum by the tie-corrected normal approximation."""
-    n, m = len(first), len(second)
-    both = np.concatenate([first, second])
-    ranks = stats.rankdata(both)
-    u = float(ranks[:n].sum() - n * (n + 1) / 2)
-    ties = np.unique(both, return_counts=True)[1].astype(float)
-    total = n + m
-    variance = n * m / 12 * (total + 1 - (ties**3 - ties).sum() / (total * (total - 1)))
-    z = (u - n * m / 2) / np.sqrt(variance) if variance > 0 else 0.0
-    return RankSum(u, float(z), float(2 * stats.norm.sf(abs(z))))
 
 
 def compare_measures(first: Values, second: Values) -> MeasureTest:

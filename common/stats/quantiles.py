@@ -15,15 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from common.stats.float_keys import Keys, to_floats, to_keys
 from common.tables import TrainingTable, require_training
 
 __all__ = ["Search", "advance", "finish", "finished", "start", "summarise", "thresholds"]
 
 BITS = 8
 STEPS = 64 // BITS
-_SIGN = np.uint64(1 << 63)
 
-Keys = np.ndarray[Any, np.dtype[np.uint64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -57,15 +56,15 @@ def thresholds(search: Search) -> Floats:
     shift = np.uint64(64 - BITS * (search.step + 1))
     digits = np.arange(2**BITS - 1, dtype=np.uint64)
     below = (np.uint64(1) << shift) - np.uint64(1)
-    return _to_floats(search.prefix[..., None] | (digits << shift) | below)
+    return to_floats(search.prefix[..., None] | (digits << shift) | below)
 
 
 def summarise(table: TrainingTable, limits: Floats) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Runs in the hospital: cases at or below each threshold, of the same shape as `limits`."""
     require_training(table)
     # Compared as keys: they order -0.0 before 0.0 and give every bit pattern a place, NaN's too.
-    ordered = np.sort(_to_keys(table.values), axis=0)
-    wanted = _to_keys(limits)
+    ordered = np.sort(to_keys(table.values), axis=0)
+    wanted = to_keys(limits)
     counts = np.empty(limits.shape, np.int64)
     for feature in range(limits.shape[0]):
         counts[feature] = np.searchsorted(ordered[:, feature], wanted[feature], side="right")
@@ -82,7 +81,7 @@ def advance(search: Search, counts: np.ndarray[Any, np.dtype[np.int64]]) -> Sear
 
 def finish(search: Search) -> Floats:
     """(features, bins - 1) edges; numpy's linear interpolation between two order statistics."""
-    values = _to_floats(search.prefix)
+    values = to_floats(search.prefix)
     place = {rank: i for i, rank in enumerate(search.ranks)}
     edges = []
     for fraction in search.fractions:
@@ -101,17 +100,3 @@ def _lerp(low: Floats, high: Floats, weight: float) -> Floats:
     """As numpy interpolates, from the nearer end, so that the last bit agrees."""
     step = high - low
     return high - step * (1 - weight) if weight >= 0.5 else low + step * weight
-
-
-def _to_keys(values: Floats) -> Keys:
-    """Order-preserving map; -0.0 is taken for 0.0, as comparisons take it."""
-    bits = np.ascontiguousarray(values + 0.0, np.float64).view(np.uint64)
-    return np.where(bits & _SIGN, ~bits, bits | _SIGN)
-
-
-def _to_floats(keys: Keys) -> Floats:
-    """Inverse map; the bit patterns of NaN become the infinity on their side, which no case exceeds."""
-    bits = np.where(keys & _SIGN, keys & ~_SIGN, ~keys)
-    values = bits.view(np.float64)
-    nan = np.isnan(values)
-    return np.where(nan, np.where(keys & _SIGN, np.inf, -np.inf), values)
