@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.arrays import CaseFlags, CaseScores
-from common.metrics.score_cells import require_finite_scores
+from common.metrics.confusion import require_finite_scores
 from common.stats import logistic
 from common.stats.logistic import LogisticFit, LogisticSums
 

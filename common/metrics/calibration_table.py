@@ -17,8 +17,8 @@ import numpy as np
 from scipy.special import expit
 
 from common.arrays import CaseFlags, CaseScores
-from common.metrics.confusion import require_both_classes
-from common.metrics.score_cells import Counts, Floats, require_finite_scores
+from common.metrics.confusion import require_both_classes, require_finite_scores
+from common.metrics.score_cells import Counts, Floats, join_small
 
 __all__ = ["CalibrationTable", "ObservedExpected", "combine", "summarise"]
 
@@ -68,11 +68,7 @@ class CalibrationTable:
         """Neighbouring bins joined, from the lowest on, until each holds at least `min_cases` cases; what is left
         over at the top joins the last bin.
         """
-        starts = [0]
-        for i in range(1, len(self.cases)):
-            enough = self.cases[starts[-1] : i].sum() >= min_cases and self.cases[i:].sum() >= min_cases
-            if enough:
-                starts.append(i)
+        starts = join_small(self.cases, min_cases)
         return type(self)(
             self.lower[starts],
             np.add.reduceat(self.cases, starts),

@@ -19,8 +19,8 @@ from scipy.special import logit
 
 from common.arrays import CaseFlags, CaseScores
 from common.errors import InputError
-from common.metrics.confusion import require_both_classes
-from common.metrics.score_cells import Counts, Floats, require_finite_scores
+from common.metrics.confusion import require_both_classes, require_finite_scores
+from common.metrics.score_cells import Counts, Floats
 
 __all__ = ["DecisionCounts", "DecisionCurve", "combine", "finish", "summarise"]
 

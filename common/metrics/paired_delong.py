@@ -17,8 +17,8 @@ from scipy import stats
 
 from common.arrays import CaseFlags
 from common.errors import Refused
-from common.metrics.confusion import require_both_classes
-from common.metrics.score_cells import Floats, require_finite_scores
+from common.metrics.confusion import require_both_classes, require_finite_scores
+from common.metrics.score_cells import Floats
 
 __all__ = ["AucDifference", "PairedAucs", "difference", "summarise"]
 

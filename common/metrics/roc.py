@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from common.arrays import CaseFlags, CaseScores
-from common.metrics.confusion import require_both_classes
+from common.metrics.confusion import require_both_classes, require_finite_scores
 
 __all__ = [
     "auc",
@@ -109,6 +109,7 @@ def within_site_auc(margins: CaseScores, altered: CaseFlags, sites: Sequence[str
 
 
 def _split(margins: CaseScores, altered: CaseFlags) -> tuple[CaseScores, CaseScores]:
+    require_finite_scores(margins, altered)
     require_both_classes(int(altered.sum()), int((~altered).sum()))
     return margins[altered], margins[~altered]
 

@@ -17,10 +17,10 @@ from typing import Any, Self
 import numpy as np
 
 from common.arrays import CaseFlags, CaseScores
-from common.errors import InputError, Refused
-from common.metrics.confusion import Confusion, require_both_classes
+from common.errors import Refused
+from common.metrics.confusion import Confusion, require_both_classes, require_finite_scores
 
-__all__ = ["Counts", "Floats", "ScoreCells", "TrainingCells", "require_finite_scores", "require_training_cells"]
+__all__ = ["Counts", "Floats", "ScoreCells", "TrainingCells", "join_small", "require_training_cells"]
 
 Counts = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -70,6 +70,19 @@ class ScoreCells:
         """Refused `one-class-only`."""
         require_both_classes(*self.cases)
 
+    def merged(self, min_cases: int) -> Self:
+        """Neighbouring cells joined, from the lowest on, until each holds at least `min_cases` cases; what is left
+        over at the top joins the last one.  A curve from these may be shown; its AUC carries a bound.
+        """
+        total = self.altered + self.not_altered
+        starts = join_small(total, min_cases)
+        return type(self)(
+            self.lower[starts],
+            np.add.reduceat(self.altered, starts),
+            np.add.reduceat(self.not_altered, starts),
+            exact=self.exact and len(starts) == len(total),
+        )
+
     def confusion_below(self, limit: float) -> Confusion:
         """Counts when margins below the limit are called altered.
 
@@ -95,6 +108,19 @@ class TrainingCells(ScoreCells):
     """Cells of cases that may be learned from: the only ones from which a threshold is chosen."""
 
 
+def join_small(cases: Counts, min_cases: int) -> list[int]:
+    """First index of each run of neighbouring cells that together hold at least `min_cases`."""
+    starts, held = [0], 0
+    left = int(cases.sum())
+    for i, count in enumerate(cases):
+        if held >= min_cases and left >= min_cases:
+            starts.append(i)
+            held = 0
+        held += int(count)
+        left -= int(count)
+    return starts
+
+
 def require_training_cells(cells: ScoreCells) -> None:
     """Refused `fit-on-test-cases` for anything else; the run-time half of the type rule."""
     if not isinstance(cells, TrainingCells):
@@ -103,18 +129,4 @@ def require_training_cells(cells: ScoreCells) -> None:
             field=type(cells).__name__,
             problem="Something tried to choose a threshold on cases that are not training cases.",
             fix="Pass the cells of the training cases.",
-        )
-
-
-def require_finite_scores(margins: CaseScores, altered: CaseFlags) -> None:
-    """InputError `score-not-finite` for NaN or infinite margins; nothing is dropped silently."""
-    if np.shape(margins) != np.shape(altered):
-        raise ValueError(f"{np.shape(margins)} scores with {np.shape(altered)} labels")
-    broken = int(np.sum(~np.isfinite(margins)))
-    if broken:
-        raise InputError(
-            "score-not-finite",
-            field=f"{broken} case(s)",
-            problem="Scores are NaN or infinite.",
-            fix="Score the cases again, or exclude them by name.",
         )

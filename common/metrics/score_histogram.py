@@ -14,8 +14,8 @@ import numpy as np
 
 from common.arrays import CaseFlags, CaseScores
 from common.metrics import roc_cells
-from common.metrics.confusion import Confusion
-from common.metrics.score_cells import Counts, Floats, ScoreCells, TrainingCells, require_finite_scores
+from common.metrics.confusion import Confusion, require_finite_scores
+from common.metrics.score_cells import Counts, Floats, ScoreCells, TrainingCells
 
 __all__ = ["HistogramView", "cells_of", "summarise", "training_cells_of", "view"]
 

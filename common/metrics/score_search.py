@@ -15,13 +15,15 @@ every bit); `stop_bits` ends the search early, and the cells' AUC then carries a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from common.arrays import CaseFlags, CaseScores
-from common.metrics.score_cells import Counts, ScoreCells, TrainingCells, require_finite_scores
+from common.metrics.confusion import require_finite_scores
+from common.metrics.score_cells import Counts, ScoreCells, TrainingCells
 from common.stats.float_keys import Keys, to_floats, to_keys
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "finish_training",
     "finished",
     "request",
+    "search_scores",
     "start",
     "summarise",
 ]
@@ -136,3 +139,14 @@ def finish_training(search: ScoreSearch) -> TrainingCells:
     """As `finish`, where every site counted training cases only."""
     cells = finish(search)
     return TrainingCells(cells.lower, cells.altered, cells.not_altered, exact=cells.exact)
+
+
+def search_scores(
+    parts: Sequence[tuple[CaseScores, CaseFlags]], *, ties: Ties = "crossed", stop_bits: int = 64
+) -> ScoreSearch:
+    """All rounds at once over (margins, altered) of each site, where one process holds them (simulation, notebook)."""
+    search = start(ties=ties, stop_bits=stop_bits)
+    while not finished(search):
+        asked = request(search)
+        search = advance(search, np.sum([summarise(margins, altered, asked) for margins, altered in parts], axis=0))
+    return search

@@ -20,10 +20,21 @@ import numpy as np
 
 from common.arrays import CaseFlags, CaseScores
 from common.errors import InputError
-from common.metrics.confusion import Confusion, confusion_below
-from common.metrics.score_cells import require_finite_scores
+from common.metrics import roc_cells
+from common.metrics.confusion import Confusion, confusion_below, require_finite_scores
+from common.metrics.score_cells import ScoreCells
 
-__all__ = ["MIN_CELL", "SubgroupTable", "by_subgroup", "combine", "summarise", "withheld_levels"]
+__all__ = [
+    "MIN_CELL",
+    "LevelAuc",
+    "SubgroupAucs",
+    "SubgroupTable",
+    "auc_by_subgroup",
+    "by_subgroup",
+    "combine",
+    "summarise",
+    "withheld_levels",
+]
 
 MIN_CELL = 10
 Reason = Literal["small-cell", "complement"]
@@ -49,6 +60,24 @@ class SubgroupTable:
             float(np.ptp([getattr(counts, share) for counts in self.shown.values()]))
             for share in ("sensitivity", "specificity")
         )
+
+
+@dataclass(frozen=True)
+class LevelAuc:
+    """auc with its bound; interval: 95 %, logit-DeLong; cases per class."""
+
+    auc: roc_cells.BoundedAuc
+    interval: tuple[float, float]
+    altered: int
+    not_altered: int
+
+
+@dataclass(frozen=True)
+class SubgroupAucs:
+    """shown and withheld as in `SubgroupTable`."""
+
+    shown: dict[str, LevelAuc]
+    withheld: dict[str, Reason]
 
 
 def summarise(
@@ -87,6 +116,17 @@ def by_subgroup(
     }
     withheld = withheld_levels(cells, min_cell=min_cell)
     return SubgroupTable({level: c for level, c in counts.items() if level not in withheld}, withheld)
+
+
+def auc_by_subgroup(cells: Mapping[str, ScoreCells], *, min_cell: int = MIN_CELL) -> SubgroupAucs:
+    """AUC within each level (F10: by age group), from its summed cells."""
+    withheld = withheld_levels({level: c.cases for level, c in cells.items()}, min_cell=min_cell)
+    shown = {
+        level: LevelAuc(roc_cells.auc(c), roc_cells.logit_delong_interval(c), *c.cases)
+        for level, c in cells.items()
+        if level not in withheld
+    }
+    return SubgroupAucs(shown, withheld)
 
 
 def withheld_levels(cells: Mapping[str, Sequence[int]], *, min_cell: int = MIN_CELL) -> dict[str, Reason]:

@@ -108,10 +108,7 @@ def test_a_value_histogram_is_the_pooled_column(cohort):
 def test_the_tree_from_sums_chooses_what_its_gates_say(cohort):
     """Each leaf is scipy's test of the pooled values."""
     first, second = cohort.groups()
-    search = score_search.start(ties="all")
-    while not score_search.finished(search):
-        asked = score_search.request(search)
-        search = score_search.advance(search, sum(score_search.summarise(v, f, asked) for v, f in cohort.parts()))
+    search = score_search.search_scores(cohort.parts(), ties="all")
     spread = _levene(cohort.parts(), np.array([np.median(first), np.median(second)]))
 
     moments = _moments(cohort.parts())

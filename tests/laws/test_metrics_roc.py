@@ -17,10 +17,7 @@ from tests.scored_partitions import scored_partitions
 
 
 def _search(parts, *, training=False, ties="crossed", stop_bits=64):
-    search = score_search.start(ties=ties, stop_bits=stop_bits)
-    while not score_search.finished(search):
-        asked = score_search.request(search)
-        search = score_search.advance(search, sum(score_search.summarise(m, a, asked) for m, a in parts))
+    search = score_search.search_scores(parts, ties=ties, stop_bits=stop_bits)
     return score_search.finish_training(search) if training else score_search.finish(search)
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.special import expit, logit
 
 from common.errors import InputError, Refused
-from common.metrics import roc_cells, score_histogram, score_search, thresholds
+from common.metrics import roc, roc_cells, score_histogram, score_search, thresholds
+from common.metrics.confusion import Confusion, confusion_at, confusion_below
 from common.metrics.score_cells import ScoreCells, TrainingCells
+from tests.scored_partitions import scored_partitions
 
 ALTERED = np.array([True, False, True, False])
 MARGINS = np.array([-3.0, 2.0, 0.5, 0.2])
@@ -103,3 +107,36 @@ def test_adding_cells_of_other_edges_is_an_error():
 def test_a_histogram_needs_its_edge_at_zero():
     with pytest.raises(ValueError, match="no edge at 0"):
         score_histogram.summarise(MARGINS, ALTERED, cells=7)
+
+
+@settings(deadline=None, max_examples=40)
+@given(scored_partitions(smallest=24), st.integers(1, 12))
+def test_cells_that_may_be_shown(scored, minimum):
+    """Every joined cell holds enough cases, none is lost, and the AUC stays within its bound."""
+    cells = ScoreCells.of_scores(scored.margins, scored.altered)
+
+    shown = cells.merged(minimum)
+
+    assert (shown.altered + shown.not_altered).min() >= minimum
+    assert cells.cases == shown.cases
+    found = roc_cells.auc(shown)
+    assert abs(found.auc - roc_cells.auc(cells).auc) <= found.half_width + 1e-12
+
+
+def test_nothing_is_classified_without_a_score():
+    """NaN is below no threshold, so it was silently called not altered."""
+    with pytest.raises(InputError, match="score-not-finite"):
+        confusion_at(np.array([np.nan, 0.0, 1.0, 2.0]), ALTERED)
+    with pytest.raises(InputError, match="score-not-finite"):
+        roc.auc(np.array([np.nan, 0.0, 1.0, 2.0]), ALTERED)
+    with pytest.raises(Refused, match="one-class-only"):
+        _ = Confusion(0, 0, 3, 1).sensitivity
+
+
+def test_thresholds_hold_for_float32_margins():
+    """A float64 edge between two float32 scores must not be rounded onto one of them."""
+    low, high = np.float32(1.0), np.nextafter(np.float32(1.0), np.float32(2.0))
+
+    found = confusion_below(np.array([low, high]), np.array([True, False]), float(high) - 1e-9)
+
+    assert Confusion(tp=1, fn=0, tn=1, fp=0) == found

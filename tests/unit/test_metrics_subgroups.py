@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import InputError
-from common.metrics import subgroups
+from common.metrics import roc_cells, subgroups
 from common.metrics.confusion import Confusion, confusion_below
+from common.metrics.score_cells import ScoreCells
 from tests.scored_partitions import scored_partitions
 
 LARGE = Confusion(tp=18, fn=2, tn=15, fp=5)
@@ -105,3 +106,18 @@ def test_counts_of_sites_are_the_pooled_counts(scored, seed):
 def test_unknown_levels_are_refused_not_dropped():
     with pytest.raises(InputError, match=r"subgroup-unknown \[1 case"):
         subgroups.summarise(np.zeros(2), np.array([True, False]), ["ge", ""], known=["ge"])
+
+
+def test_auc_by_age_group():
+    """Within a level; a level of one class is withheld together with the smallest other."""
+    rng = np.random.default_rng(2)
+    ages = {"under 18": np.ones(12, bool), "18 to 40": np.arange(40) < 20, "over 40": np.arange(60) < 20}
+    cells = {level: ScoreCells.of_scores(rng.normal(size=len(a)) - a, a) for level, a in ages.items()}
+
+    found = subgroups.auc_by_subgroup(cells)
+
+    assert {"under 18": "small-cell", "18 to 40": "complement"} == found.withheld
+    shown = found.shown["over 40"]
+    assert roc_cells.auc(cells["over 40"]) == shown.auc
+    assert shown.interval[0] < shown.auc.auc < shown.interval[1]
+    assert (20, 40) == (shown.altered, shown.not_altered)
