@@ -18,7 +18,7 @@ import numpy as np
 
 from common.arrays import CaseFlags, CaseScores
 from common.errors import Refused
-from common.metrics import calibration_line
+from common.metrics import calibration_in_the_large, calibration_line
 
 __all__ = ["Recalibration", "TrainingScores", "apply", "fit"]
 
@@ -44,7 +44,7 @@ class Recalibration:
 def fit(parts: Sequence[TrainingScores], method: Literal["intercept", "logistic"] = "intercept") -> Recalibration:
     """From the training scores of one site, or of several.
 
-    Refused `fit-on-test-cases`; `one-class-only`; `separated-classes` (logistic, at AUC 1); `slope-negative`.
+    Refused `fit-on-test-cases`; `one-class-only`; `shift-undetermined` (saturated scores); `separated-classes` (logistic, at AUC 1); `slope-negative`.
     """
     if not all(isinstance(part, TrainingScores) for part in parts):
         raise Refused(
@@ -55,9 +55,9 @@ def fit(parts: Sequence[TrainingScores], method: Literal["intercept", "logistic"
         )
     held = [(part.margins, part.altered) for part in parts]
     if method == "intercept":
-        found = calibration_line.fit_in_the_large(held)
+        found = calibration_in_the_large.fit_sites(held)
         return Recalibration(method, found.intercept, 1.0, found.cases)
-    line = calibration_line.fit_line(held)
+    line = calibration_line.fit_sites(held)
     if line.slope <= 0:
         raise Refused(
             "slope-negative",

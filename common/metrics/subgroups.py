@@ -2,8 +2,7 @@
 
 A level is shown when it has at least `min_cell` cases of each class; zero is small too, because it tells the label
 of everyone in the level (METHOD 3.3).  A single withheld level could be worked out from the total: then the
-smallest shown level is withheld as well, until the withheld ones together hide at least two levels and
-`min_cell` cases of each class.
+smallest shown level is withheld as well, until the withheld ones together hide `min_cell` cases of each class.
 
 Law: the sum of the sites' counts gives the pooled table; which levels are withheld follows from the sum alone.
 Disclosure: shares of a shown level let its four counts be worked out, and one of them may be small; with
@@ -137,7 +136,7 @@ def withheld_levels(cells: Mapping[str, Sequence[int]], *, min_cell: int = MIN_C
     reasons: dict[str, Reason] = {level: "small-cell" for level, counts in cells.items() if min(counts) < min_cell}
     while reasons and len(reasons) < len(cells):
         hidden = np.sum([cells[level] for level in reasons], axis=0)
-        if len(reasons) > 1 and hidden.min() >= min_cell:
+        if hidden.min() >= min_cell:
             break
         shown = [level for level in cells if level not in reasons]
         reasons[min(shown, key=lambda level: (sum(cells[level]), level))] = "complement"

@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 TOLERANCE = 1e-10
-"""Largest Newton step, relative to the largest coefficient, at which the search ends."""
+"""Largest change of a typical logit by a Newton step at which the search ends; the step is still taken."""
 MAX_ROUNDS = 30
 COLLINEAR = 1e-10
 """Smallest eigenvalue of the information scaled to a unit diagonal."""
@@ -66,18 +66,19 @@ class LogisticFit:
 
     names: columns; mean, deviation: every column enters as (x - mean) / deviation; ridge: lambda of
     lambda/2 |coefficients|^2 beside the summed loss, intercept free (scikit-learn's C = 1 / ridge);
-    offset: whether sites add a known term; asked: (1 + d,) coefficients to evaluate next, intercept first;
-    accepted, sums: the best so far; rounds: exchanges done.
+    asked: (1 + d,) coefficients to evaluate next, intercept first;
+    accepted, sums: the best so far; unit: how far one unit of a coefficient moves a typical logit; rounds:
+    exchanges done.
     """
 
     names: tuple[str, ...]
     mean: Floats
     deviation: Floats
     ridge: float
-    offset: bool
     asked: Floats
     accepted: Floats
     sums: LogisticSums | None = None
+    unit: Floats | None = None
     rounds: int = 0
     converged: bool = False
 
@@ -118,7 +119,6 @@ def start(
     ridge: float = 0.0,
     mean: Floats | None = None,
     deviation: Floats | None = None,
-    offset: bool = False,
 ) -> LogisticFit:
     """A search from zero.
 
@@ -133,7 +133,7 @@ def start(
     zero = np.zeros(1 + d)
     mean = np.zeros(d) if mean is None else np.asarray(mean, np.float64)
     deviation = np.ones(d) if deviation is None else np.asarray(deviation, np.float64)
-    return LogisticFit(tuple(names), mean, deviation, ridge, offset, asked=zero, accepted=zero)
+    return LogisticFit(tuple(names), mean, deviation, ridge, asked=zero, accepted=zero)
 
 
 def summarise(table: TrainingTable, fit: LogisticFit) -> LogisticSums:
@@ -145,10 +145,8 @@ def summarise(table: TrainingTable, fit: LogisticFit) -> LogisticSums:
     return summarise_design(_columns(table, fit.names), table.altered, fit)
 
 
-def summarise_design(
-    values: Floats, altered: CaseFlags, fit: LogisticFit, offset: Floats | None = None
-) -> LogisticSums:
-    """As `summarise` for (cases, d) columns in the fit's order; offset: (cases,) a known part of the logit."""
+def summarise_design(values: Floats, altered: CaseFlags, fit: LogisticFit) -> LogisticSums:
+    """As `summarise` for (cases, d) columns in the fit's order."""
     broken = [name for name, column in zip(fit.names, values.T, strict=True) if not np.isfinite(column).all()]
     if broken:
         raise InputError(
@@ -158,7 +156,7 @@ def summarise_design(
             fix="Complete the values, or exclude the cases by name.",
         )
     design = np.column_stack([np.ones(len(values)), (values - fit.mean) / fit.deviation])
-    logits = design @ fit.asked + (0.0 if offset is None else offset)
+    logits = design @ fit.asked
     share = expit(logits)
     weighted = design * (share * expit(-logits))[:, None]
     return LogisticSums(
@@ -191,13 +189,20 @@ def advance(fit: LogisticFit, sums: LogisticSums) -> LogisticFit:
         _require_rounds(fit, float(np.abs(fit.asked - fit.accepted).max()))
         return replace(fit, asked=(fit.asked + fit.accepted) / 2, rounds=fit.rounds + 1)
     step = _newton_step(fit, sums)
-    reach = float(np.abs(step).max())
-    converged = reach <= TOLERANCE * max(1.0, float(np.abs(fit.asked).max()))
+    unit = _unit(sums) if fit.unit is None else fit.unit
+    reach = float(np.abs(step * unit).max())
+    converged = reach <= TOLERANCE * max(1.0, float(np.abs(fit.asked * unit).max()))
     if not converged:
         _require_overlap(fit, sums)
         _require_rounds(fit, reach)
     return replace(
-        fit, accepted=fit.asked, asked=fit.asked + step, sums=sums, rounds=fit.rounds + 1, converged=converged
+        fit,
+        accepted=fit.asked,
+        asked=fit.asked + step,
+        sums=sums,
+        unit=unit,
+        rounds=fit.rounds + 1,
+        converged=converged,
     )
 
 
@@ -258,6 +263,11 @@ def _overshot(fit: LogisticFit, sums: LogisticSums) -> bool:
     return _value(fit, fit.asked, sums) < before - 1e-9 * (1 + abs(before))
 
 
+def _unit(sums: LogisticSums) -> Floats:
+    """How far one unit of each coefficient moves a typical logit, from the first round's equal weights."""
+    return np.asarray(np.sqrt(np.diag(sums.information) / sums.information[0, 0]))
+
+
 def _newton_step(fit: LogisticFit, sums: LogisticSums) -> Floats:
     """Solved with a unit diagonal, so that units of the columns do not matter."""
     information = sums.information + np.diag(_penalty(fit))
@@ -294,7 +304,7 @@ def _require_independent(fit: LogisticFit, information: Floats, size: Floats) ->
 
 def _require_overlap(fit: LogisticFit, sums: LogisticSums) -> None:
     """Below log 2 of loss in all, every single case is on its side: the classes are separated, certainly."""
-    if not fit.ridge and not fit.offset and -sums.log_likelihood < np.log(2):
+    if not fit.ridge and -sums.log_likelihood < np.log(2):
         _refuse_separated()
 
 

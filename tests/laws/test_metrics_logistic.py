@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -11,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
 from common.errors import InputError, Refused
-from common.metrics import calibration_line, calibration_table, decision_curve, recalibration
+from common.metrics import calibration_in_the_large, calibration_line, calibration_table, decision_curve, recalibration
 from common.stats import logistic
 from common.tables import TestTable, TrainingTable
 from tests.scored_partitions import scored_partitions
@@ -89,6 +92,18 @@ def test_statsmodels_numbers():
     assert pytest.approx(-10.383170141693194, rel=1e-12) == found.log_likelihood
 
 
+def test_errors_under_a_ridge_are_the_sandwich():
+    """inv(I + R) I inv(I + R), with the information at the solution; narrower than without."""
+    table = TrainingTable(("age",), np.array(AGE, float)[:, None], ALTERED)
+    found = logistic.fit_tables([table], logistic.start(("age",), ridge=50.0))
+
+    design = np.column_stack([np.ones(20), AGE])
+    share = expit(design @ found.coefficients)
+    information = design.T @ (design * (share * (1 - share))[:, None])
+    inverse = np.linalg.inv(information + np.diag([0, 50.0]))
+    np.testing.assert_allclose(found.covariance, inverse @ information @ inverse, rtol=1e-8)
+
+
 @pytest.mark.parametrize("overlap", [False, True], ids=["completely", "in part"])
 def test_separation_is_refused_and_ridge_cures_it(overlap):
     """In part: at one value of the column both classes occur, so the loss never falls to 0."""
@@ -99,6 +114,42 @@ def test_separation_is_refused_and_ridge_cures_it(overlap):
         logistic.fit_tables([table], logistic.start(("age",)))
 
     assert logistic.fit_tables([table], logistic.start(("age",), ridge=1.0)).coefficients[1] < 0
+
+
+def test_a_step_too_far_is_taken_back():
+    """A hundred times Newton's step: it is halved until the likelihood rises, and the answer is the same."""
+    table = TrainingTable(("age", "sex"), np.column_stack([AGE, SEX]).astype(float), ALTERED)
+    fit = logistic.start(("age", "sex"))
+    for _ in range(2):
+        fit = logistic.advance(fit, logistic.summarise(table, fit))
+
+    found = logistic.fit_tables([table], replace(fit, asked=fit.accepted + 100 * (fit.asked - fit.accepted)))
+
+    expected = logistic.fit_tables([table], logistic.start(("age", "sex")))
+    np.testing.assert_allclose(found.coefficients, expected.coefficients, rtol=1e-8)
+
+
+def test_tiny_and_huge_units_are_fitted_alike():
+    """A column in other units has a coefficient in other units, to nine digits."""
+    values = np.column_stack([AGE, SEX]).astype(float)
+    expected = logistic.fit_tables([TrainingTable(("age", "sex"), values, ALTERED)], logistic.start(("age", "sex")))
+    scaled = TrainingTable(("age", "sex"), values * [1e9, 1e-9], ALTERED)
+
+    found = logistic.fit_tables([scaled], logistic.start(("age", "sex")))
+
+    np.testing.assert_allclose(found.coefficients * [1, 1e9, 1e-9], expected.coefficients, rtol=1e-9)
+
+
+def test_complete_separation_is_told_early():
+    """At a total loss below log 2 it is certain; waiting for divergence would cost hospitals thirty rounds."""
+    table = TrainingTable(("age",), np.arange(12.0)[:, None], np.arange(12) < 6)
+    fit = logistic.start(("age",))
+    while -logistic.summarise(table, fit).log_likelihood >= np.log(2):
+        fit = logistic.advance(fit, logistic.summarise(table, fit))
+
+    assert fit.rounds <= 6
+    with pytest.raises(Refused, match="separated-classes"):
+        logistic.advance(fit, logistic.summarise(table, fit))
 
 
 @settings(deadline=None, max_examples=20)
@@ -165,7 +216,7 @@ def test_calibration_is_statsmodels():
     """Statsmodels 0.15.0: Logit(y, [1, -margin]) and GLM(y, 1, Binomial, offset=-margin)."""
     parts = [(MARGINS[:1], LABELS[:1]), (MARGINS[1:3], LABELS[1:3]), (MARGINS[3:], LABELS[3:])]
 
-    line, large = calibration_line.fit_line(parts), calibration_line.fit_in_the_large(parts)
+    line, large = calibration_line.fit_sites(parts), calibration_in_the_large.fit_sites(parts)
 
     np.testing.assert_allclose(
         (line.intercept, line.slope, line.intercept_error, line.slope_error),
@@ -175,14 +226,56 @@ def test_calibration_is_statsmodels():
     np.testing.assert_allclose((large.intercept, large.error), (0.2406067030968515, 0.6846153456976443), rtol=1e-9)
 
 
+@settings(deadline=None, max_examples=60)
+@given(scored_partitions(smallest=12))
+def test_shifted_risks_add_up_to_what_is_observed(scored):
+    """Also for saturated scores, unless every shift on a stair would do; whoever holds the cases."""
+    with refused_for("shift-undetermined"):
+        found = calibration_in_the_large.fit_sites(scored.parts())
+
+        pooled = calibration_in_the_large.fit_sites([(scored.margins, scored.altered)])
+        assert pytest.approx(scored.altered.sum(), abs=1e-6) == expit(found.intercept - scored.margins).sum()
+        assert pytest.approx(pooled.intercept, abs=1e-7, rel=1e-9) == found.intercept
+
+
+@settings(deadline=None, max_examples=60)
+@given(scored_partitions(smallest=12))
+def test_the_line_solves_its_score_equations(scored):
+    with refused_for("separated-classes", "collinear-columns"):
+        line = calibration_line.fit_sites(scored.parts())
+
+        risk = expit(line.intercept - line.slope * scored.margins)
+        assert pytest.approx(scored.altered.sum(), abs=1e-6) == risk.sum()
+        assert pytest.approx((scored.altered * scored.margins).sum(), rel=1e-7, abs=1e-5) == risk @ scored.margins
+
+
+@contextlib.contextmanager
+def refused_for(*codes: str):
+    """The block may end in a refusal of one of these names, and in no other."""
+    try:
+        yield
+    except Refused as refusal:
+        if refusal.code not in codes:
+            raise
+
+
+@pytest.mark.parametrize("margin", [-3.0, -30.0, -700.0, 5000.0])
+def test_scores_that_are_all_wrong_are_shifted_back(margin):
+    """Every risk near 0 or 1, half of the cases altered: the intercept undoes the score."""
+    found = calibration_in_the_large.fit_sites([(np.full(16, margin), LABELS)])
+
+    assert pytest.approx(margin, rel=1e-9) == found.intercept  # the logit of a half, minus the predicted one
+    assert pytest.approx(0.5) == found.error
+
+
 def test_recalibration_mends_what_it_measures():
     """Refitting on corrected margins gives intercept 0 and slope 1; and the type refuses test cases."""
     corrections = {
         m: recalibration.fit([recalibration.TrainingScores(MARGINS, LABELS)], m) for m in ("intercept", "logistic")
     }
 
-    again = calibration_line.fit_line([(recalibration.apply(corrections["logistic"], MARGINS), LABELS)])
-    shifted = calibration_line.fit_in_the_large([(recalibration.apply(corrections["intercept"], MARGINS), LABELS)])
+    again = calibration_line.fit_sites([(recalibration.apply(corrections["logistic"], MARGINS), LABELS)])
+    shifted = calibration_in_the_large.fit_sites([(recalibration.apply(corrections["intercept"], MARGINS), LABELS)])
 
     assert pytest.approx((0, 1), abs=1e-9) == (again.intercept, again.slope)
     assert pytest.approx(0, abs=1e-9) == shifted.intercept
@@ -195,13 +288,13 @@ def test_recalibration_mends_what_it_measures():
 def test_calibration_refusals():
     """AUC 1 has no slope, equal scores neither; one class has no intercept."""
     with pytest.raises(Refused, match="separated-classes"):
-        calibration_line.fit_line([(MARGINS, MARGINS < 0)])
+        calibration_line.fit_sites([(MARGINS, MARGINS < 0)])
     with pytest.raises(Refused, match="collinear-columns"):
-        calibration_line.fit_line([(np.ones(16), LABELS)])
+        calibration_line.fit_sites([(np.ones(16), LABELS)])
     with pytest.raises(Refused, match="one-class-only"):
-        calibration_line.fit_in_the_large([(MARGINS, np.ones(16, bool))])
+        calibration_in_the_large.fit_sites([(MARGINS, np.ones(16, bool))])
     with pytest.raises(InputError, match="score-not-finite"):
-        calibration_line.fit_line([(MARGINS * np.inf, LABELS)])
+        calibration_line.fit_sites([(MARGINS * np.inf, LABELS)])
 
 
 @settings(deadline=None, max_examples=40)

@@ -56,6 +56,14 @@ def test_reml_as_metafor_prints_it():
     )
 
 
+def test_prediction_interval_by_its_formula():
+    """T with 11 degrees of freedom, 2.200985, times the root of tau2 + SE^2."""
+    found = random_effects(_bcg())
+
+    reach = 2.200985160082949 * np.sqrt(found.tau2 + found.error**2)
+    assert pytest.approx((found.estimate - reach, found.estimate + reach), rel=1e-12) == found.prediction
+
+
 def test_dl_and_hartung_knapp_as_statsmodels_prints_them():
     """Statsmodels 0.15.0 combine_effects(method_re="dl", use_t=True): rows 'random effect (wls)', tau2, q, i2."""
     found = random_effects(_bcg(), method="dl")
@@ -174,7 +182,7 @@ def test_slope_and_auc_difference_carry_their_errors():
     altered = np.arange(60) < 30
     margins = np.stack([rng.normal(size=60) - 1.5 * altered, rng.normal(size=60)], axis=1)
     paired = paired_delong.summarise(("dlr", "age"), margins, altered)
-    line = calibration_line.fit_line([(margins[:, 0], altered)])
+    line = calibration_line.fit_sites([(margins[:, 0], altered)])
 
     slope = site_estimates.slope("a", line)
     gain = site_estimates.auc_difference("a", paired, "dlr", "age")

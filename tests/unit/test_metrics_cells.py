@@ -137,6 +137,17 @@ def test_thresholds_hold_for_float32_margins():
     """A float64 edge between two float32 scores must not be rounded onto one of them."""
     low, high = np.float32(1.0), np.nextafter(np.float32(1.0), np.float32(2.0))
 
-    found = confusion_below(np.array([low, high]), np.array([True, False]), float(high) - 1e-9)
+    found = confusion_below(np.array([low, high]), np.array([True, False]), float(low) + 1e-9)
 
     assert Confusion(tp=1, fn=0, tn=1, fp=0) == found
+
+
+def test_one_case_of_a_class_has_no_narrow_interval():
+    """DeLong leaves that class out; Hanley and McNeil's error does not."""
+    margins, altered = np.arange(30.0), np.arange(30) == 5
+    error = roc.delong_error(margins, altered)
+
+    _, found = roc.logit_auc(roc.auc(margins, altered), error, 1, 29)
+
+    value = 24 / 29
+    assert found > 2 * error / (value * (1 - value))
