@@ -14,9 +14,18 @@ import numpy as np
 from scipy import stats
 
 from common.arrays import CaseFlags, CaseScores
-from common.metrics.confusion import require_both_classes
+from common.metrics.confusion import require_both_classes, require_finite_scores
 
-__all__ = ["auc", "bootstrap_interval", "delong_error", "logit_delong_interval", "roc_points", "within_site_auc"]
+__all__ = [
+    "auc",
+    "bootstrap_interval",
+    "delong_error",
+    "logit_auc",
+    "logit_delong_interval",
+    "logit_interval",
+    "roc_points",
+    "within_site_auc",
+]
 
 Points = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -47,19 +56,28 @@ def delong_error(margins: CaseScores, altered: CaseFlags) -> float:
 
 
 def logit_delong_interval(margins: CaseScores, altered: CaseFlags) -> tuple[float, float]:
-    """95 % interval, symmetric on the logit scale.
-
-    At AUC 1 (or 0) DeLong's error is 0 and says nothing; then half a pair is taken away and Hanley and
-    McNeil's error (1982) used.
-    """
+    """95 % interval, symmetric on the logit scale."""
     positives, negatives = int(altered.sum()), int((~altered).sum())
-    value, error = auc(margins, altered), delong_error(margins, altered)
-    if value in {0.0, 1.0} or error == 0:
+    return logit_interval(auc(margins, altered), delong_error(margins, altered), positives, negatives)
+
+
+def logit_auc(value: float, error: float, positives: int, negatives: int) -> tuple[float, float]:
+    """An AUC and its DeLong error on the logit scale.
+
+    At AUC 1 (or 0) DeLong's error is 0 and says nothing, and with one case in a class it leaves that class
+    out; then half a pair is taken away and Hanley and McNeil's error (1982) used.
+    """
+    if value in {0.0, 1.0} or error == 0 or min(positives, negatives) == 1:
         half_pair = 0.5 / (positives * negatives)
         value = min(max(value, half_pair), 1 - half_pair)
         error = _hanley_mcneil(value, positives, negatives)
-    step = 1.959963984540054 * error / (value * (1 - value))
-    middle = np.log(value / (1 - value))
+    return float(np.log(value / (1 - value))), float(error / (value * (1 - value)))
+
+
+def logit_interval(value: float, error: float, positives: int, negatives: int) -> tuple[float, float]:
+    """95 % interval of an AUC from its DeLong error, by `logit_auc`."""
+    middle, spread = logit_auc(value, error, positives, negatives)
+    step = 1.959963984540054 * spread
     return float(1 / (1 + np.exp(-(middle - step)))), float(1 / (1 + np.exp(-(middle + step))))
 
 
@@ -91,6 +109,7 @@ def within_site_auc(margins: CaseScores, altered: CaseFlags, sites: Sequence[str
 
 
 def _split(margins: CaseScores, altered: CaseFlags) -> tuple[CaseScores, CaseScores]:
+    require_finite_scores(margins, altered)
     require_both_classes(int(altered.sum()), int((~altered).sum()))
     return margins[altered], margins[~altered]
 

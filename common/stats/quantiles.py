@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from common.stats.float_keys import Floats, Keys, to_floats, to_keys
 from common.tables import TrainingTable, require_training
 
 __all__ = ["DIGITS", "STEPS", "Search", "advance", "finish", "finished", "start", "summarise"]
@@ -26,10 +27,7 @@ __all__ = ["DIGITS", "STEPS", "Search", "advance", "finish", "finished", "start"
 BITS = 8
 STEPS = 64 // BITS
 DIGITS = 1 << BITS
-_SIGN = np.uint64(1 << 63)
 
-Keys = np.ndarray[Any, np.dtype[np.uint64]]
-Floats = np.ndarray[Any, np.dtype[np.float64]]
 Counts = np.ndarray[Any, np.dtype[np.uint32]]
 
 
@@ -64,7 +62,7 @@ def summarise(table: TrainingTable, prefix: Keys, step: int) -> Counts:
     """Runs in the hospital: (features, ranks, 256) cases whose leading bits are `prefix`, by the next eight."""
     require_training(table)
     # Compared as keys: they order -0.0 with 0.0 and give every bit pattern a place, NaN's too.
-    keys = _to_keys(np.ascontiguousarray(table.values.T))
+    keys = to_keys(np.ascontiguousarray(table.values.T))
     shift = np.uint64(64 - BITS * (step + 1))
     cell = ((keys >> shift) & np.uint64(DIGITS - 1)).astype(np.int64)
     cell += DIGITS * prefix.shape[1] * np.arange(len(keys))[:, None]
@@ -99,7 +97,7 @@ def advance(search: Search, counts: np.ndarray[Any, Any]) -> Search:
 
 def finish(search: Search) -> Floats:
     """(features, fractions) quantiles; numpy's linear interpolation between two order statistics."""
-    values = _to_floats(search.prefix)
+    values = to_floats(search.prefix)
     place = {rank: i for i, rank in enumerate(search.ranks)}
     found = []
     for fraction in search.fractions:
@@ -118,14 +116,3 @@ def _lerp(low: Floats, high: Floats, weight: float) -> Floats:
     """As numpy interpolates, from the nearer end, so that the last bit agrees."""
     step = high - low
     return high - step * (1 - weight) if weight >= 0.5 else low + step * weight
-
-
-def _to_keys(values: Floats) -> Keys:
-    """Order-preserving map; -0.0 is taken for 0.0, as comparisons take it."""
-    bits = np.ascontiguousarray(values + 0.0, np.float64).view(np.uint64)
-    return np.where(bits & _SIGN, ~bits, bits | _SIGN)
-
-
-def _to_floats(keys: Keys) -> Floats:
-    """Inverse map."""
-    return np.where(keys & _SIGN, keys & ~_SIGN, ~keys).view(np.float64)
