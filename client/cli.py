@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +13,7 @@ from rich.table import Table
 from client.ingest.manifest import read_manifest
 from client.site import open_site
 from client.tasks.prepare_cohort import PreparationReport, prepare_cohort
-from common.command import new_command, run_command, screen
+from common.command import new_command, run_command, say, screen
 
 __all__ = ["main"]
 
@@ -46,7 +45,7 @@ def check(site: SiteFile, as_json: AsJson = False) -> None:
     table = Table("", "", title="Site check", show_header=False)
     for key, value in result.items():
         table.add_row(key, str(value))
-    _say(result, as_json, table)
+    say(result, table, as_json=as_json)
 
 
 @app.command()
@@ -69,7 +68,7 @@ def prepare(
             pictures=pictures,
         )
     cache = opened.settings.cache
-    _say(_as_dict(report, cache), as_json, _outcome_table(report))
+    say(_as_dict(report, cache), _outcome_table(report), as_json=as_json)
     for outcome in report.outcomes:
         if outcome.status == "failed":
             screen.print(outcome.reason, style="red", markup=False, highlight=False)
@@ -108,10 +107,3 @@ def _outcome_table(report: PreparationReport) -> Table:
         seconds = f"{sum(outcome.seconds.values()):.0f}" if outcome.seconds else ""
         table.add_row(outcome.pseudonym, outcome.status, "; ".join(outcome.warnings), seconds)
     return table
-
-
-def _say(result: dict[str, Any], as_json: bool, picture: Table) -> None:
-    if as_json:
-        print(json.dumps(result))
-    else:
-        screen.print(picture)

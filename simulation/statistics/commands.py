@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,10 +9,9 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pandas as pd
 import typer
-from rich.table import Table
 from sklearn.metrics import mutual_info_score
 
-from common.command import new_command, screen
+from common.command import new_command
 from common.config.harmonisation import HarmonisationSettings
 from common.config.modelling import SelectionSettings
 from common.errors import InputError
@@ -21,6 +19,7 @@ from common.stats import explained_variance
 from common.stats.combat import BatchDesign
 from common.stats.empirical_bayes import FEWEST_FOR_SCALE
 from common.tables import TrainingTable
+from server.reporting.judgement import judge_scores, pool_estimates
 from simulation.statistics.estimate import (
     federated_moments,
     federated_quantiles,
@@ -28,7 +27,14 @@ from simulation.statistics.estimate import (
     federated_stability,
 )
 from simulation.statistics.federated_combat import CombatSite, federated_combat
-from simulation.statistics.table import CaseTable, covariate_columns, flag_column, read_case_table
+from simulation.statistics.output import as_table, tell, write_csv
+from simulation.statistics.table import (
+    CaseTable,
+    covariate_columns,
+    flag_column,
+    read_case_table,
+    score_column_as_margins,
+)
 
 __all__ = ["statistics"]
 
@@ -73,9 +79,9 @@ def moments(
     columns = {"mean": found.mean, "standard_deviation": found.deviation}
     columns |= {f"quantile_{q:g}": cut[:, i] for i, q in enumerate(QUANTILES)}
     frame = pd.DataFrame({"feature": cases.features, **columns})
-    _write(out, frame)
+    write_csv(out, frame)
     result = {**_about(cases), "differences_to_pooled": differences, "features": frame.to_dict("records")}
-    _say(result, as_json, _as_table("Federated moments", frame), out)
+    tell(result, as_table("Federated moments", frame), as_json=as_json, out=out)
 
 
 @statistics.command()
@@ -128,7 +134,7 @@ def combat(
     pooled = _harmonise(cases, design, settings, ("everyone",) * len(batch))
     spread = np.maximum(cases.values().std(axis=0), 1e-300)
     whole = cases.frame.assign(**dict(zip(cases.features, found.T, strict=True)))
-    _write(out, whole)
+    write_csv(out, whole)
     sizes = Counter(batch)
     result = {
         **_about(cases),
@@ -148,7 +154,7 @@ def combat(
         + 1,
     }
     shown = pd.DataFrame([{"quantity": k, "value": str(v)} for k, v in result.items()])
-    _say(result, as_json, _as_table("ComBat", shown), out)
+    tell(result, as_table("ComBat", shown), as_json=as_json, out=out)
 
 
 @statistics.command()
@@ -183,7 +189,7 @@ def select(
     pooled = federated_selection([everyone], settings)
     scores = dict(zip(cases.features, found.scores, strict=True))
     frame = pd.DataFrame([{"rank": i, "feature": n, "score": scores[n]} for i, n in enumerate(found.chosen.names, 1)])
-    _write(out, frame)
+    write_csv(out, frame)
     result = {
         **_about(cases),
         "method": method,
@@ -204,7 +210,73 @@ def select(
             "interval_95": [stability.low, stability.high],
             "chosen_in": {name: float(often[name]) for name in found.chosen.names},
         }
-    _say(result, as_json, _as_table(f"{settings.k} best by {method}", frame), out)
+    tell(result, as_table(f"{settings.k} best by {method}", frame), as_json=as_json, out=out)
+
+
+@statistics.command()
+def evaluate(
+    table: TableFile,
+    site_column: SiteColumn = "site",
+    label_column: LabelColumn = "label",
+    score_column: Annotated[str, typer.Option(help="column with the score")] = "safety_score",
+    score_kind: Annotated[
+        Literal["safety", "risk", "margin"],
+        typer.Option(help="safety: P(not altered); risk: P(altered); margin: logit of the safety score"),
+    ] = "safety",
+    cells: Annotated[int, typer.Option(help="cells of the score histogram that a site sends")] = 256,
+    target_prevalence: Annotated[float | None, typer.Option(help="of the clinic, for net benefit")] = None,
+    min_cell: Annotated[int, typer.Option(help="fewest cases per class for a figure of one site")] = 10,
+    seed: Annotated[int, typer.Option(help="of the bootstrap")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Discrimination, calibration and net benefit from counts of the sites; no score leaves a site.
+
+    Example: fedmidline-sim statistics evaluate --table scores.csv --site-column site --label-column label --json
+    """
+    cases = read_case_table(table, site_column=site_column, others=[label_column])
+    altered = flag_column(cases, label_column)
+    margins = score_column_as_margins(cases, score_column, score_kind)
+    owners = np.asarray(cases.site)
+    parts = {site: (margins[owners == site], altered[owners == site]) for site in cases.sites}
+    result = {
+        "cases": len(owners),
+        "sites": {site: len(part[0]) for site, part in parts.items()},
+        **judge_scores(parts, cells=cells, target_prevalence=target_prevalence, min_cell=min_cell, seed=seed),
+    }
+    shown = pd.DataFrame([{"quantity": k, "value": str(v)} for k, v in result.items()])
+    tell(result, as_table("Evaluation", shown), as_json=as_json)
+
+
+@statistics.command()
+def meta(
+    table: TableFile,
+    site_column: SiteColumn = "site",
+    estimate_column: Annotated[str, typer.Option(help="column with each site's estimate")] = "estimate",
+    error_column: Annotated[str, typer.Option(help="column with its standard error, on the same scale")] = "error",
+    scale: Annotated[
+        Literal["raw", "auc", "ratio"], typer.Option(help="auc is pooled as its logit, a ratio (O/E) as its log")
+    ] = "raw",
+    method: Annotated[Literal["reml", "dl"], typer.Option(help="estimator of the variance between sites")] = "reml",
+    as_json: AsJson = False,
+) -> None:
+    """Random-effects meta-analysis of sites' estimates, with Hartung-Knapp and prediction intervals.
+
+    Example: fedmidline-sim statistics meta --table aucs.csv --estimate-column auc --error-column se --scale auc --json
+    """
+    cases = read_case_table(table, site_column=site_column)
+    for name in (estimate_column, error_column):
+        if name not in cases.features:
+            raise InputError(
+                "column-not-a-number",
+                field=name,
+                problem="The table has no such column of numbers.",
+                fix="Name it by --estimate-column and --error-column.",
+                local=", ".join(cases.features),
+            )
+    estimates, errors = (cases.frame[name].to_numpy(np.float64) for name in (estimate_column, error_column))
+    result = pool_estimates(cases.site, estimates, errors, scale=scale, method=method)
+    shown = pd.DataFrame([{"quantity": k, "value": str(v)} for k, v in result.items()])
+    tell(result, as_table("Random-effects meta-analysis", shown), as_json=as_json)
 
 
 def _sites(cases: CaseTable, altered: np.ndarray[Any, Any]) -> list[TrainingTable]:
@@ -253,31 +325,3 @@ def _about(cases: CaseTable) -> dict[str, Any]:
         "number_of_features": len(cases.features),
         "carried_text_columns": list(cases.carried),
     }
-
-
-def _write(out: Path | None, frame: pd.DataFrame) -> None:
-    """CSV with all digits, beside and then renamed."""
-    if out is None:
-        return
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = out.with_name(f".{out.name}.new")
-    frame.to_csv(beside, index=False)
-    beside.replace(out)
-
-
-def _as_table(title: str, frame: pd.DataFrame, most: int = 30) -> Table:
-    table = Table(*map(str, frame.columns), title=title)
-    for row in frame.head(most).itertuples(index=False):
-        table.add_row(*(f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in row))
-    return table
-
-
-def _say(result: dict[str, Any], as_json: bool, picture: Table, out: Path | None) -> None:
-    if as_json:
-        print(json.dumps(result))
-        return
-    screen.print(picture)
-    differences = {k: v for k, v in result.items() if "difference" in k}
-    screen.print(f"federated against pooled: {differences}", soft_wrap=True)
-    if out is not None:
-        screen.print(f"written: {out}", soft_wrap=True)

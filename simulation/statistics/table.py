@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ import pandas as pd
 from common.errors import InputError
 from common.tables import TrainingTable
 
-__all__ = ["CaseTable", "covariate_columns", "flag_column", "read_case_table"]
+__all__ = ["CaseTable", "covariate_columns", "flag_column", "read_case_table", "score_column_as_margins"]
 
 MOST_FAULTS = 20
 
@@ -121,6 +121,32 @@ def covariate_columns(
             labels.append(f"{name}={level}")
     stacked = np.stack(columns, axis=1) if columns else np.zeros((len(table.frame), 0))
     return stacked, tuple(labels)
+
+
+def score_column_as_margins(
+    table: CaseTable, name: str, kind: Literal["safety", "risk", "margin"]
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Logit of the safety score of each case; probabilities of exactly 0 or 1 count as 1e-15 from it."""
+    if name not in table.features:
+        raise InputError(
+            "score-column-missing",
+            field=name,
+            problem="The table has no such column of numbers.",
+            fix="Name the column of scores by --score-column.",
+            local=", ".join(table.features),
+        )
+    scores = table.frame[name].to_numpy(np.float64)
+    if kind == "margin":
+        return scores
+    if scores.min() < 0 or scores.max() > 1:
+        raise InputError(
+            "score-not-a-probability",
+            field=name,
+            problem="Scores lie outside of 0 to 1.",
+            fix="Give probabilities, or say --score-kind margin for logits.",
+        )
+    safety = np.clip(scores if kind == "safety" else 1 - scores, 1e-15, 1 - 1e-15)
+    return np.asarray(np.log(safety) - np.log1p(-safety))
 
 
 def _invalid(path: Path, faults: list[str]) -> InputError:
