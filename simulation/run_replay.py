@@ -30,6 +30,7 @@ from simulation.arms import compare_with_oracle, federated_arm, scored_arm
 from simulation.cohort.make_cohort import CohortSettings, make_cohort
 from simulation.oracle import harmonise_pooled, pooled_oracle
 from simulation.replay import ReplayFolder, ReplaySettings, build_sites, federate, prepare
+from simulation.sections import describe
 
 __all__ = ["Progress", "run_replay"]
 
@@ -112,10 +113,14 @@ def _compare(
     training = protocol.training.model_copy(
         update={"strategy": "fedsgd", "rounds": EXACT_ROUNDS, "learning_rate": EXACT_RATE}
     )
-    exact = ReplayFolder(folder.root / "exact", protocol.model_copy(update={"training": training}), folder.cache)
+    exact = ReplayFolder(
+        folder.root / "exact", protocol.model_copy(update={"training": training}), folder.cache, "exact"
+    )
     exact_sites = build_sites(exact, settings, folder.single_centre.parent / "manifest.csv")
     exact_state = federate(exact, exact_sites, ReplaySettings("local", settings.partition, settings.sites))
     exact_oracle = pooled_oracle(pooled, exact.protocol, site=site.settings.name)
+    everybody = {row.pseudonym: row for held in rows.values() for row in held}
+    sections = describe(folder, sites, settings, state, arms[0], everybody, stage=progress.stage)
     selection = state.selection
     if selection is None:
         raise ValueError("the study is not finished")
@@ -147,6 +152,7 @@ def _compare(
             "first layer": visual * hidden + hidden,
             "second layer": 2 * (hidden + len(selection.signature)) + 2,
         },
+        sections=sections,
     )
 
 
