@@ -17,7 +17,7 @@ def logit_auc(value: float, error: float, positives: int, negatives: int) -> tup
     At AUC 1 (or 0) DeLong's error is 0 and says nothing, and with one case in a class it leaves that class
     out; then half a pair is taken away and Hanley and McNeil's error (1982) used.
     """
-    if value in {0.0, 1.0} or error == 0 or min(positives, negatives) == 1:
+    if value in {0.0, 1.0} or error < 1e-12 or min(positives, negatives) == 1:
         half_pair = 0.5 / (positives * negatives)
         value = min(max(value, half_pair), 1 - half_pair)
         error = _hanley_mcneil(value, positives, negatives)

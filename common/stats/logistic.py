@@ -133,6 +133,8 @@ def start(
     zero = np.zeros(1 + d)
     mean = np.zeros(d) if mean is None else np.asarray(mean, np.float64)
     deviation = np.ones(d) if deviation is None else np.asarray(deviation, np.float64)
+    if (deviation <= 0).any():
+        raise ValueError("deviations must be above 0; a constant column has 1")
     return LogisticFit(tuple(names), mean, deviation, ridge, asked=zero, accepted=zero)
 
 

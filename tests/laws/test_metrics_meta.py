@@ -11,9 +11,7 @@ from scipy.optimize import minimize_scalar
 
 from common.errors import InputError, Refused
 from common.metrics import calibration_line, calibration_table, paired_delong, site_estimates
-from common.metrics.comparator_ladder import comparator_ladder
 from common.metrics.meta_analysis import leave_one_out, random_effects
-from common.metrics.multiplicity import holm
 from common.metrics.score_cells import ScoreCells
 from common.metrics.site_estimates import SiteEstimate
 from tests.scored_partitions import scored_partitions
@@ -202,37 +200,3 @@ def test_p_and_interval_say_the_same():
 
     assert pytest.approx(0.05, abs=1e-9) == moved.p
     assert pytest.approx(0.317311, abs=1e-6) == random_effects([SiteEstimate("a", 1.0, 1.0)]).p
-
-
-def _ladder_site(rng, cases):
-    """A good score, a fair one, noise, and the good one in other units."""
-    altered = np.arange(cases) % 2 == 0
-    good = rng.normal(size=cases) - 2.5 * altered
-    columns = np.stack([good, rng.normal(size=cases) - 0.7 * altered, rng.normal(size=cases), 3 * good], axis=1)
-    return paired_delong.summarise(("dlr", "age", "noise", "copy"), columns, altered)
-
-
-def test_ladder_names_gains_and_those_who_cannot_take_part():
-    rng = np.random.default_rng(9)
-    sites = {"a": _ladder_site(rng, 80), "b": _ladder_site(rng, 60), "small": _ladder_site(rng, 12)}
-
-    rungs = {rung.comparator: rung for rung in comparator_ladder(sites, reference="dlr")}
-
-    assert ["age", "noise", "copy"] == list(rungs)
-    assert {"small": "small-cells"} == rungs["age"].withheld
-    assert ("a", "b") == rungs["age"].gain.sites
-    assert rungs["noise"].gain.estimate > rungs["age"].gain.estimate > 0
-    assert holm({"age": rungs["age"].gain.p, "noise": rungs["noise"].gain.p})["age"] == rungs["age"].holm_p
-    assert (None, None) == (rungs["copy"].gain, rungs["copy"].holm_p)
-    assert "difference-without-error" == rungs["copy"].withheld["a"]
-
-
-def test_ladder_does_not_depend_on_the_order_of_sites():
-    rng = np.random.default_rng(9)
-    sites = {name: _ladder_site(rng, 40) for name in "abc"}
-
-    found = comparator_ladder(sites, reference="dlr")
-
-    assert found == comparator_ladder(dict(reversed(sites.items())), reference="dlr")
-    with pytest.raises(ValueError, match="the reference among them"):
-        comparator_ladder(sites, reference="absent")
