@@ -7,7 +7,7 @@ altered, the sum of residuals and of their variances; the server takes Newton st
 saturated scores make the sum a staircase on which plain Newton leaps away.
 
 Law: equal to the pooled logistic fit with the score as offset (statsmodels 1e-9), for any partition; a site of one
-case or one class takes part.  Needs sums only: four numbers a round, 5-25 rounds.
+case or one class takes part.  Needs sums only: four numbers a round; 4-6 rounds, up to 25 for saturated scores.
 Disclosure: the residual of a single case tells its score; open the sum, or a site of at least `min_cases`.
 """
 
@@ -94,12 +94,13 @@ def advance(search: ShiftSearch, sums: ShiftSums) -> ShiftSearch:
     require_both_classes(sums.altered, sums.cases - sums.altered)
     _require_determined(search, sums)
     low, high = (search.asked, search.high) if sums.residual > 0 else (search.low, search.asked)
-    wanted = search.asked + _newton(sums)
+    step = _newton(sums)
+    converged = abs(step) <= TOLERANCE * max(1.0, abs(search.asked))
+    wanted = search.asked + step
     reach = 4.0 * 2.0**search.rounds
-    if not (low < wanted < high and abs(wanted - search.asked) <= reach):
-        outward = np.copysign(reach, sums.residual)
-        wanted = (low + high) / 2 if np.isfinite(low + high) else search.asked + float(outward)
-    converged = abs(wanted - search.asked) <= TOLERANCE * max(1.0, abs(wanted))
+    if not converged and not (low < wanted < high and abs(step) <= reach):
+        outward = float(np.copysign(reach, sums.residual))
+        wanted = (low + high) / 2 if np.isfinite(low + high) else search.asked + outward
     return replace(search, asked=wanted, low=low, high=high, sums=sums, rounds=search.rounds + 1, converged=converged)
 
 

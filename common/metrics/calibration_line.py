@@ -4,7 +4,7 @@
 
 The predicted logit of being altered is minus the margin.  Fitted by `stats.logistic` from sums.
 
-Law: equal to the logistic fit of the pooled scores (statsmodels 1e-10) for any partition; a site of one case or
+Law: equal to the logistic fit of the pooled scores (statsmodels 1e-9) for any partition; a site of one case or
 one class takes part.  Needs sums only: five numbers a round.
 Disclosure: as `stats.logistic`; the gradient of a single case is its score.
 """

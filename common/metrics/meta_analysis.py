@@ -31,14 +31,16 @@ Method = Literal["reml", "dl"]
 
 @dataclass(frozen=True)
 class MetaAnalysis:
-    """All on the scale of the estimates; error: of the summary, before Hartung and Knapp's factor; weights: share
-    of each site, in the order of `sites`; prediction: None below three sites.
+    """All on the scale of the estimates; error: of the summary, before Hartung and Knapp's factor; p: that the
+    summary is 0, by the same t as the interval; weights: share of each site, in the order of `sites`; prediction:
+    None below three sites.
     """
 
     sites: tuple[str, ...]
     estimate: float
     error: float
     interval: tuple[float, float]
+    p: float
     prediction: tuple[float, float] | None
     tau2: float
     q: float
@@ -61,12 +63,18 @@ def random_effects(
     middle = float(weights @ values / weights.sum())
     error = float(1 / np.sqrt(weights.sum()))
     q = _q(values, variances)
-    reach, foresight = _reaches(k, error, between, float(weights @ (values - middle) ** 2), (1 + confidence) / 2)
+    level = (1 + confidence) / 2
+    # The normal is the t with infinite degrees of freedom, for the single site.
+    degrees = k - 1 if k > 1 else np.inf
+    inflated = error * np.sqrt(max(float(weights @ (values - middle) ** 2) / degrees, 1.0))
+    reach = float(stats.t.ppf(level, degrees) * inflated)
+    foresight = float(stats.t.ppf(level, k - 2) * np.sqrt(between + error**2)) if k > 2 else None
     return MetaAnalysis(
         sites=tuple(e.site for e in ordered),
         estimate=middle,
         error=error,
         interval=(middle - reach, middle + reach),
+        p=float(2 * stats.t.sf(abs(middle) / inflated, degrees)),
         prediction=None if foresight is None else (middle - foresight, middle + foresight),
         tau2=between,
         q=q,
@@ -81,15 +89,6 @@ def leave_one_out(estimates: Sequence[SiteEstimate], *, method: Method = "reml")
     return {
         left.site: random_effects([e for e in estimates if e.site != left.site], method=method) for left in estimates
     }
-
-
-def _reaches(k: int, error: float, between: float, spread: float, level: float) -> tuple[float, float | None]:
-    """Half-widths of the interval and of the prediction interval; spread: weighted squares about the summary."""
-    if k == 1:
-        return float(stats.norm.ppf(level)) * error, None
-    factor = np.sqrt(max(spread / (k - 1), 1.0))
-    reach = float(stats.t.ppf(level, k - 1) * factor * error)
-    return reach, float(stats.t.ppf(level, k - 2) * np.sqrt(between + error**2)) if k > 2 else None
 
 
 def _q(values: Floats, variances: Floats) -> float:

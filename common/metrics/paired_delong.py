@@ -18,6 +18,7 @@ from scipy import stats
 from common.arrays import CaseFlags
 from common.errors import Refused
 from common.metrics.confusion import require_both_classes, require_finite_scores
+from common.metrics.roc import placements
 from common.metrics.score_cells import Floats
 
 __all__ = ["AucDifference", "PairedAucs", "difference", "summarise"]
@@ -63,7 +64,8 @@ def summarise(names: tuple[str, ...], margins: Floats, altered: CaseFlags) -> Pa
             problem="One case of a class has no spread, so scores cannot be compared.",
             fix="Compare at sites with at least two cases of each class.",
         )
-    by_altered, by_other = _placements(margins[altered], margins[~altered])
+    columns = [placements(column[altered], column[~altered]) for column in margins.T]
+    by_altered, by_other = (np.stack(shares, axis=1) for shares in zip(*columns, strict=True))
     covariance = np.atleast_2d(np.cov(by_altered, rowvar=False)) / n + np.atleast_2d(np.cov(by_other, rowvar=False)) / m
     return PairedAucs(names, by_altered.mean(axis=0), covariance, n, m)
 
@@ -90,16 +92,3 @@ def difference(paired: PairedAucs, first: str, second: str) -> AucDifference:
     z = step / error
     reach = 1.959963984540054 * error
     return AucDifference(step, error, z, float(2 * stats.norm.sf(abs(z))), (step - reach, step + reach))
-
-
-def _placements(positives: Floats, negatives: Floats) -> tuple[Floats, Floats]:
-    """Share of the other class that each case beats, ties one half; (cases, scores) each."""
-    beats = [np.empty_like(positives, dtype=np.float64), np.empty_like(negatives, dtype=np.float64)]
-    for k in range(positives.shape[1]):
-        low, high = np.sort(positives[:, k]), np.sort(negatives[:, k])
-        above = (
-            len(high) - (np.searchsorted(high, positives[:, k]) + np.searchsorted(high, positives[:, k], "right")) / 2
-        )
-        below = (np.searchsorted(low, negatives[:, k]) + np.searchsorted(low, negatives[:, k], "right")) / 2
-        beats[0][:, k], beats[1][:, k] = above / len(high), below / len(low)
-    return beats[0], beats[1]

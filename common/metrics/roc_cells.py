@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from common.metrics.roc import logit_interval
+from common.metrics.auc_interval import logit_interval
 from common.metrics.score_cells import Floats, ScoreCells
 
 __all__ = ["BoundedAuc", "auc", "bootstrap_interval", "delong_error", "logit_delong_interval", "roc_points"]
@@ -69,7 +69,7 @@ def delong_error(cells: ScoreCells) -> float:
 
 
 def logit_delong_interval(cells: ScoreCells) -> tuple[float, float]:
-    """95 % interval, symmetric on the logit scale; see `roc.logit_interval` for AUC 0 and 1."""
+    """95 % interval, symmetric on the logit scale; see `auc_interval` for AUC 0 and 1."""
     altered, others = cells.cases
     return logit_interval(auc(cells).auc, delong_error(cells), altered, others)
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 from common.errors import Refused
 from common.metrics import paired_delong, roc_cells
+from common.metrics.auc_interval import logit_auc as to_logit
 from common.metrics.calibration_line import CalibrationLine
 from common.metrics.calibration_table import CalibrationTable
-from common.metrics.roc import logit_auc as to_logit
 from common.metrics.score_cells import ScoreCells
 
 __all__ = ["MIN_CASES", "SiteEstimate", "auc_difference", "log_oe", "logit_auc", "slope"]

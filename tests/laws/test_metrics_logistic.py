@@ -268,6 +268,21 @@ def test_scores_that_are_all_wrong_are_shifted_back(margin):
     assert pytest.approx(0.5) == found.error
 
 
+@pytest.mark.parametrize(("spread", "most"), [(1.0, 7), (5.0, 8), (300.0, 25)])
+def test_a_shift_is_found_in_few_rounds(spread, most):
+    """A round is a message to every hospital; rounding at the end must not send the search back to halving."""
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        altered = np.arange(60) < 24
+        margins, search = rng.normal(0, spread, 60) - 2 * altered, calibration_in_the_large.start()
+        with refused_for("shift-undetermined"):
+            while not search.converged:
+                search = calibration_in_the_large.advance(
+                    search, calibration_in_the_large.summarise(margins, altered, search)
+                )
+        assert search.rounds <= most
+
+
 def test_recalibration_mends_what_it_measures():
     """Refitting on corrected margins gives intercept 0 and slope 1; and the type refuses test cases."""
     corrections = {

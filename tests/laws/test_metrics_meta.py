@@ -191,3 +191,12 @@ def test_slope_and_auc_difference_carry_their_errors():
     assert paired.auc[0] - paired.auc[1] == gain.value
     with pytest.raises(Refused, match="difference-without-error"):
         site_estimates.auc_difference("a", paired, "dlr", "dlr")
+
+
+def test_p_and_interval_say_the_same():
+    """P is 0.05 at the estimate whose interval touches 0."""
+    found = random_effects(_bcg())
+    moved = random_effects([SiteEstimate(e.site, e.value - found.interval[1], e.error) for e in _bcg()])
+
+    assert pytest.approx(0.05, abs=1e-9) == moved.p
+    assert pytest.approx(0.317311, abs=1e-6) == random_effects([SiteEstimate("a", 1.0, 1.0)]).p

@@ -129,7 +129,9 @@ def test_bootstrap_of_cells_is_the_bootstrap_of_patients():
 
     cells = roc_cells.bootstrap_interval(ScoreCells.of_scores(margins, altered), resamples=8000, rng=rng)
 
-    patients = roc.bootstrap_interval(margins, altered, resamples=8000, rng=rng)
+    beats = (np.sign(margins[None, ~altered] - margins[altered, None]) + 1) / 2
+    draws = [beats[np.ix_(*rng.integers(0, 25, (2, 25)))].mean() for _ in range(8000)]
+    patients = tuple(np.quantile(draws, (0.025, 0.975)))
     assert pytest.approx(patients, abs=0.006) == cells
 
 
@@ -142,3 +144,15 @@ def test_adding_cells_pools_them(scored):
 
     assert isinstance(total, TrainingCells)
     assert (int(scored.altered.sum()), int((~scored.altered).sum())) == total.cases
+
+
+@settings(deadline=None, max_examples=40)
+@given(scored_partitions(largest=40))
+def test_placements_pair_by_pair(scored):
+    positives, negatives = scored.margins[scored.altered], scored.margins[~scored.altered]
+
+    by_positive, by_negative = roc.placements(positives, negatives)
+
+    beats = (np.sign(negatives[None] - positives[:, None]) + 1) / 2
+    np.testing.assert_allclose(by_positive, beats.mean(axis=1), atol=1e-14)
+    np.testing.assert_allclose(by_negative, beats.mean(axis=0), atol=1e-14)

@@ -10,6 +10,7 @@ from scipy.special import expit, logit
 
 from common.errors import InputError, Refused
 from common.metrics import roc, roc_cells, score_histogram, score_search, thresholds
+from common.metrics.auc_interval import logit_auc
 from common.metrics.confusion import Confusion, confusion_at, confusion_below
 from common.metrics.score_cells import ScoreCells, TrainingCells
 from tests.scored_partitions import scored_partitions
@@ -147,7 +148,7 @@ def test_one_case_of_a_class_has_no_narrow_interval():
     margins, altered = np.arange(30.0), np.arange(30) == 5
     error = roc.delong_error(margins, altered)
 
-    _, found = roc.logit_auc(roc.auc(margins, altered), error, 1, 29)
+    _, found = logit_auc(roc.auc(margins, altered), error, 1, 29)
 
     value = 24 / 29
     assert found > 2 * error / (value * (1 - value))
