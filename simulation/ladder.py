@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from common.config.modelling import SelectionSettings
 from common.errors import StudyError
@@ -120,8 +119,5 @@ def _difference(step: _Step, sites: Sequence[SiteTables], fused: Margins) -> dic
     if not estimates:
         return {"left_out": left_out}
     pooled = meta_analysis.random_effects(estimates)
-    reach = pooled.interval[1] - pooled.estimate
-    freedom = len(estimates) - 1
-    law = stats.t(freedom) if freedom else stats.norm()
-    p = float(2 * law.sf(abs(pooled.estimate) / (reach / law.ppf(0.975))))
-    return {"difference": pooled.estimate, "difference_95": list(pooled.interval), "p": p, "left_out": left_out}
+    interval = list(pooled.interval)
+    return {"difference": pooled.estimate, "difference_95": interval, "p": pooled.p, "left_out": left_out}

@@ -36,6 +36,8 @@ __all__ = ["Part", "calibration", "judge_scores", "net_benefit", "pool_estimates
 
 Part = tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.bool_]]]
 """(margins, altered) of one site's cases."""
+MANY_CELLS = 10_000
+"""Beyond it the bootstrap draws from the histogram, whose bound is then far below the interval's width."""
 RISKS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -56,7 +58,9 @@ def judge_scores(
         "histogram_difference_to_pooled": abs(from_histogram.auc - pooled),
         "auc_logit_delong_95": _or_refused(lambda: roc_cells.logit_delong_interval(exact)),
         "auc_delong_error": _or_refused(lambda: roc_cells.delong_error(exact)),
-        "auc_bootstrap_95": roc_cells.bootstrap_interval(exact, resamples=2000, rng=stream(seed, "bootstrap", "cells")),
+        "auc_bootstrap_95": roc_cells.bootstrap_interval(
+            exact if len(exact.lower) <= MANY_CELLS else binned, resamples=2000, rng=stream(seed, "bootstrap", "cells")
+        ),
         "within_site_auc": within_site_auc.finish(
             within_site_auc.combine([within_site_auc.summarise(score_cells.ScoreCells.of_scores(*p)) for p in ordered])
         ),
