@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from common.catalogue import FILTERS, FLAT_FILTERS, SEQUENCES, radiomics_names
 from common.config.base import Settings
 
 __all__ = ["RadiomicsSettings"]
@@ -25,3 +26,12 @@ class RadiomicsSettings(Settings):
     preset: Literal["ibsi_like_32", "paper_default", "pyrad_mr", "thick_slice_2d"] = "ibsi_like_32"
     wavelet: str = "coif1"
     fewest_grey_levels: Annotated[int, Field(ge=1)] = 8
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """Original and wavelet bands; four bands instead of eight in two dimensions."""
+        return FLAT_FILTERS if self.preset == "thick_slice_2d" else FILTERS
+
+    def names(self, sequences: tuple[str, ...] = SEQUENCES) -> tuple[str, ...]:
+        """The catalogue under these settings: 1702 names of two sequences, 958 in two dimensions."""
+        return radiomics_names(sequences, self.filters)
