@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
 from common.catalogue import FILTERS, FLAT_FILTERS, SEQUENCES, radiomics_names
 from common.config.base import Settings
 
-__all__ = ["RadiomicsSettings"]
+__all__ = ["PRESET_NAMES", "RadiomicsSettings"]
+
+Preset = Literal["ibsi_like_32", "paper_default", "pyrad_mr", "thick_slice_2d"]
+PRESET_NAMES: tuple[str, ...] = get_args(Preset)
 
 
 class RadiomicsSettings(Settings):
@@ -23,7 +26,7 @@ class RadiomicsSettings(Settings):
     fewest_grey_levels: below this a filtered ROI is reported.
     """
 
-    preset: Literal["ibsi_like_32", "paper_default", "pyrad_mr", "thick_slice_2d"] = "ibsi_like_32"
+    preset: Preset = "ibsi_like_32"
     wavelet: str = "coif1"
     fewest_grey_levels: Annotated[int, Field(ge=1)] = 8
 

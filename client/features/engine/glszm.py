@@ -39,6 +39,7 @@ def count_zones(region: Region, levels: GreyLevels) -> LevelBySize:
     ends = np.concatenate([[0], np.cumsum(np.count_nonzero(joined, axis=1))])
     edges = (np.ones(ends[-1], np.int8), region.touching.T[joined], ends)
     graph = csr_matrix(edges, shape=(len(region), len(region)))
+    graph.has_canonical_format = True  # no edge is listed twice; SciPy would sort them all to find out
     zones, zone_of = connected_components(graph, directed=True, connection="weak")
     level = np.zeros(zones, np.int32)
     level[zone_of] = rank

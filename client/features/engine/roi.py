@@ -43,7 +43,7 @@ def find_roi(mask: NDArray[Any], *, label: int | None = None, fewest_dimensions:
             raise _refuse(
                 "mask-several-labels",
                 f"The mask holds several labels: {named}.",
-                "Say which one is meant, or merge them into one whole-tumour label.",
+                "Name one (`--label 1`), or take all together as the whole tumour (`--label any`).",
             )
     longer = sum(axis.stop - axis.start > 1 for axis in box)
     if longer == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from client.features.engine.measure import Names, measure_image
 from client.features.engine.region import Region
 from client.features.engine.roi import Roi
 from client.features.engine.settings import EngineSettings
-from client.features.engine.wavelet import cut_out, inner, wavelet_bands
+from client.features.engine.wavelet import cut_out, wavelet_bands
 from common.errors import InputError
 
 __all__ = ["Measured", "Wanted", "measure_filtered", "measure_sequence"]
@@ -66,10 +66,9 @@ def _filtered(
 ) -> Iterator[tuple[str, NDArray[Any]]]:
     if not wanted:
         return
-    shape = roi.inside.shape
-    data = cut_out(image, roi.box, settings)
+    cut = cut_out(image, roi.box, settings)
     if scale != 1.0:
-        data = data * (np.float32(scale) if data.dtype == np.float32 else scale)
+        cut = replace(cut, data=cut.data * (np.float32(scale) if cut.data.dtype == np.float32 else scale))
     if "original" in wanted:
-        yield "original", inner(data, shape, settings)
-    yield from wavelet_bands(data, shape, settings, [name for name in wanted if name.startswith("wavelet")])
+        yield "original", cut.inner(cut.data)
+    yield from wavelet_bands(cut, settings, [name for name in wanted if name.startswith("wavelet")])

@@ -46,7 +46,8 @@ class Shape:
     @cached_property
     def eigenvalues(self) -> NDArray[np.float64]:
         """l3, l2, l1 in mm^2; what rounding makes negative is 0, as for a flat ROI."""
-        place = np.array(np.unravel_index(self.region.flat, self.region.inside.shape)).T * self.spacing
+        voxels = np.array(np.unravel_index(self.region.flat, self.region.inside.shape)) + 1  # as in the padded mask
+        place = voxels.T * self.spacing
         place -= place.mean(axis=0)
         place /= np.sqrt(len(place))
         found = np.linalg.eigvals(place.T.copy() @ place)
