@@ -7,6 +7,7 @@ functions; the engine measures what they return.  What the engine cannot do is r
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,11 +41,14 @@ logging.getLogger("pykwalify").setLevel(logging.CRITICAL)
 
 @dataclass(frozen=True)
 class ParameterFile:
-    """settings: PyRadiomics' own, defaults filled in; images: type to its own settings; classes: features asked for."""
+    """settings: PyRadiomics' own, defaults filled in; images: type to its own settings; classes: features asked for;
+    doubts: what PyRadiomics might add and the engine does not.
+    """
 
     settings: Mapping[str, Any]
     images: Mapping[str, Mapping[str, Any]]
     classes: Mapping[str, Names]
+    doubts: Names = ()
 
 
 def read_parameters(text: str, *, source: str) -> ParameterFile:
@@ -55,7 +59,10 @@ def read_parameters(text: str, *, source: str) -> ParameterFile:
     """
     try:
         raw = yaml.safe_load(text)
-        with _tolerance(None):  # PyRadiomics sets the global one when it reads the file
+        # PyRadiomics sets SimpleITK's global tolerance when it reads a file, and its schema checker loads
+        # extensions in a way that Python has deprecated.
+        with _tolerance(None), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
             extractor = RadiomicsFeatureExtractor(raw if isinstance(raw, dict) else {"": raw})
     except (yaml.YAMLError, PyKwalifyException, ValueError, TypeError) as error:
         raise ConfigError(
@@ -70,7 +77,8 @@ def read_parameters(text: str, *, source: str) -> ParameterFile:
     classes = dict(extractor.enabledFeatures) if raw.get("featureClass") else dict.fromkeys(KNOWN_FEATURES, ())
     _refuse_unsupported(raw, images, classes)
     asked = {name: tuple(features) if features else FEATURES_BY_CLASS[name] for name, features in classes.items()}
-    return ParameterFile(dict(extractor.settings), images, asked)
+    doubts = () if raw.get("featureClass") or not extractor.settings["force2D"] else ("class shape2D is not computed",)
+    return ParameterFile(dict(extractor.settings), images, asked, doubts)
 
 
 def _refuse_unsupported(raw: Mapping[str, Any], images: Mapping[str, Any], classes: Mapping[str, Any]) -> None:
@@ -101,7 +109,7 @@ def extract_with_parameters(
     only: names to compute; ConfigError `feature-unknown` where the file does not ask for one of them.
     """
     settings = parameters.settings
-    warnings = _other_labels(mask, settings)
+    doubts = [*parameters.doubts, *_other_labels(mask, settings)]
     plan = _plan(parameters, sequence, only)
     image, mask, shape_mask = _load(image, mask, settings, sequence)
     roi, spacing = _find(mask, settings), np.array(image.GetSpacing()[::-1])
@@ -116,8 +124,8 @@ def extract_with_parameters(
         levels.update(measured.levels)
     named = {f"{sequence}_{name}": value for name, value in found.items()}
     finite_values(named, tuple(named))
-    warnings += few_voxels(int(roi.inside.sum())) + few_grey_levels(levels, FEWEST_GREY_LEVELS, sequence)
-    return named, tuple(warnings)
+    doubts += few_voxels(int(roi.inside.sum())) + few_grey_levels(levels, FEWEST_GREY_LEVELS, sequence)
+    return named, tuple(doubts)
 
 
 def _plan(parameters: ParameterFile, sequence: str, only: Names | None) -> dict[str, dict[str, Names]]:

@@ -68,10 +68,10 @@ class FirstOrder:
         return float(self.squared.mean())
 
     def robust_deviation(self) -> float:
-        """Mean absolute deviation between the 10th and the 90th percentile."""
+        """Mean absolute deviation between the 10th and the 90th percentile; NaN where no voxel lies there."""
         low, _, _, high = self.percentiles
         middle = self.x[(self.x >= low) & (self.x <= high)]
-        return float(np.abs(middle - middle.mean()).mean())
+        return float(np.abs(middle - middle.mean()).mean()) if middle.size else float("nan")
 
     def standardised_moment(self, power: int) -> float:
         """Mean (x - m)^power / Variance^(power / 2); 0 for a constant region."""

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from radiomics import cMatrices
 
+from common.errors import InputError
+
 __all__ = ["Lines", "Region"]
 
 
@@ -97,13 +99,18 @@ class Region:
         )
 
     def _directions(self, distances: tuple[int, ...]) -> NDArray[Any]:
-        found = cMatrices.generate_angles(
-            np.array(self.inside.shape),
-            np.array(distances),
-            True,  # the compiled function takes no keywords: both ways
-            self.flat_axis is not None,
-            self.flat_axis or 0,
-        )
+        size = np.array(self.inside.shape)
+        try:
+            found = cMatrices.generate_angles(
+                size, np.array(distances), True, self.flat_axis is not None, self.flat_axis or 0
+            )
+        except RuntimeError:
+            raise InputError(
+                "roi-too-small",
+                field="mask",
+                problem="The region is smaller than the distance at which its voxels are to be compared.",
+                fix="Choose smaller distances, or ask for features without neighbours.",
+            ) from None
         return np.asarray(found)
 
     def _numbers_at(self, angles: NDArray[Any]) -> NDArray[np.int32]:
