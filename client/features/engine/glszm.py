@@ -34,11 +34,12 @@ GLSZM = {
 
 def count_zones(region: Region, levels: GreyLevels) -> LevelBySize:
     """Components of the graph whose edges join touching voxels of one level."""
-    rank = levels.rank[:-1]
-    joined = (np.take(levels.rank, region.touching) == rank[None]).T  # voxel by voxel, as the graph wants its edges
-    ends = np.concatenate([[0], np.cumsum(np.count_nonzero(joined, axis=1))])
-    edges = (np.ones(ends[-1], np.int8), region.touching.T[joined], ends)
-    graph = csr_matrix(edges, shape=(len(region), len(region)))
+    rank, beside = levels.rank[:-1], region.touching
+    joined = np.take(levels.rank, beside) == rank[:, None]
+    ends = np.zeros(len(region) + 1, np.int32)
+    np.cumsum(np.count_nonzero(joined, axis=1), out=ends[1:])
+    targets = np.take(beside.reshape(-1), np.flatnonzero(joined))
+    graph = csr_matrix((np.ones(len(targets)), targets, ends), shape=(len(region), len(region)))
     graph.has_canonical_format = True  # no edge is listed twice; SciPy would sort them all to find out
     zones, zone_of = connected_components(graph, directed=True, connection="weak")
     level = np.zeros(zones, np.int32)

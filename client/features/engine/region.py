@@ -66,11 +66,10 @@ class Region:
 
     @cached_property
     def touching(self) -> NDArray[np.int32]:
-        """As `neighbours`, at distance 1 and forward only: what connects zones."""
-        if self.distances == (1,):
-            return self.neighbours[: len(self.angles) // 2]
-        angles = self._directions((1,))
-        return self._numbers_at(angles[: len(angles) // 2])
+        """(N, angles): as `neighbours`, at distance 1 and forward only, voxel by voxel: what connects zones."""
+        forward = self._directions((1,))
+        found = self.neighbours if self.distances == (1,) else self._numbers_at(forward)
+        return np.ascontiguousarray(found[: len(forward) // 2].T)
 
     @cached_property
     def neighbour_count(self) -> NDArray[np.int64]:

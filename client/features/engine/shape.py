@@ -50,7 +50,7 @@ class Shape:
         place = voxels.T * self.spacing
         place -= place.mean(axis=0)
         place /= np.sqrt(len(place))
-        found = np.linalg.eigvals(place.T.copy() @ place)
+        found = np.linalg.eigvals(place.T.copy() @ place).real  # rounding can make them a complex pair
         found[(found < 0) & (found > -1e-10)] = 0
         return np.sort(found)
 

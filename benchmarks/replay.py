@@ -1,7 +1,7 @@
-"""bench_replay: how long the replay takes, phase by phase, and what the in-process engine saves against Ray.
+"""replay: how long the replay takes, phase by phase, and what the in-process engine saves against Ray.
 
-    python benchmarks/bench_replay.py --out runs/bench            all 254 cases, nothing cached
-    python benchmarks/bench_replay.py --out runs/replay --cached  the federation only, from cached features
+    python -m benchmarks.replay --out runs/bench            all 254 cases, nothing cached
+    python -m benchmarks.replay --out runs/replay --cached  the federation only, from cached features
 
 The named peer of the federation is Flower's own simulation engine (Ray), same apps, same study, same run.
 """
