@@ -117,6 +117,32 @@ def features(
     _say(result.values, as_json, table)
 
 
+@app.command()
+def card(
+    site: SiteFile,
+    out: Annotated[Path | None, typer.Option(help="folder for feature_card.json and .md; default: the cache")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Describe the features of the prepared cases: definitions, redundancy, and stability where it was measured.
+
+    Example: fedmidline-site card --site site_configs/sites/tcga-example.yaml
+    """
+    from client.features.card import card_markdown
+    from client.tasks.describe_features import describe_features
+
+    opened = open_site(site)
+    result = describe_features(opened)
+    folder = out or opened.settings.cache
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "feature_card.json").write_text(json.dumps(result, indent=1))
+    (folder / "feature_card.md").write_text(card_markdown(result))
+    table = Table("", "", title="Feature card", show_header=False)
+    for key, value in {**result.get("redundancy", {}), **result.get("stability", {})}.items():
+        table.add_row(key, str(value) if not isinstance(value, list | tuple) else f"{len(value)}: see feature_card.md")
+    table.add_row("written to", str(folder))
+    _say(result, as_json, table)
+
+
 def main() -> None:
     """Entry point."""
     run_command(app)

@@ -66,7 +66,9 @@ def write_site(folder: Path, name: str, protocol: Protocol, cases: int, *, seed:
         signal[:40] = 1.2 if altered else -1.2
         radiomics = (rng.standard_normal(FEATURES) + signal) * np.logspace(-3, 3, FEATURES)
         visual = rng.standard_normal(protocol.visual.length).astype(np.float32) + (0.2 if altered else -0.2)
-        store.save(key, CaseFeatures(radiomics, visual.astype(np.float32), "made for a test", (), {}))
+        again = protocol.radiomics.perturbations
+        repeats = radiomics * (1 + 0.1 * rng.standard_normal((again, FEATURES))) if again else None
+        store.save(key, CaseFeatures(radiomics, visual.astype(np.float32), "made for a test", (), {}, repeats))
     book.save()
     with (home / "manifest.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, [*COLUMNS, "split"])

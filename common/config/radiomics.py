@@ -24,11 +24,14 @@ class RadiomicsSettings(Settings):
         `pyrad_mr` scales by 100 and uses width 5; `thick_slice_2d` is `ibsi_like_32` in two dimensions.
     wavelet: PyWavelets name of the stationary wavelet.
     fewest_grey_levels: below this a filtered ROI is reported.
+    perturbations: how often each case is measured again, rotated, shifted, grown or shrunk and with noise, so that
+        the stability of features can be told (METHOD section 4, rank 9); 0 measures once.
     """
 
     preset: Preset = "ibsi_like_32"
     wavelet: str = "coif1"
     fewest_grey_levels: Annotated[int, Field(ge=1)] = 8
+    perturbations: Annotated[int, Field(ge=0, le=100)] = 0
 
     @property
     def filters(self) -> tuple[str, ...]:
