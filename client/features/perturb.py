@@ -1,8 +1,8 @@
 """perturb: the same tumour as another day and another hand might have shown it (Zwanenburg et al. 2019).
 
 Rotation about the z axis through the tumour and a shift below one voxel, both interpolated linearly for images
-and mask alike; the mask grown or shrunk to a given volume; Gaussian noise as strong as the image's own, estimated from the wavelet's HHH band
-(Donoho: median |HHH| / 0.6745).
+and mask alike; the mask grown or shrunk to a given volume; Gaussian noise as strong as the image's own, which
+the wavelet's HHH band tells (Donoho 1995: median |HHH| / 0.6745).
 """
 
 from __future__ import annotations

@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Literal
 
-import numpy as np
-
 from client.case import Case, CaseRow, StepRecord, methods_text
 from client.ingest.manifest import read_manifest
 from client.ingest.read_case import input_fingerprint, read_case
@@ -131,7 +129,7 @@ def _pipeline(row: CaseRow, key: str, site: Site, pictures: bool, seconds: dict[
     from client.device import choose_device
     from client.features.card import feature_versions
     from client.features.radiomics import extract_radiomics
-    from client.features.visual import extract_visual
+    from client.features.visual import as_stored, extract_visual
     from client.preprocess.preprocess import preprocess
     from client.segment.segment import segment_whole_tumour
     from client.segment.weights import load_network
@@ -167,7 +165,7 @@ def _pipeline(row: CaseRow, key: str, site: Site, pictures: bool, seconds: dict[
     warnings = (*radiomics.warnings, *doubts, *_doubts(case))
     features = CaseFeatures(
         radiomics=radiomics.values,
-        visual=visual.astype(np.dtype(protocol.visual.dtype)),
+        visual=as_stored(visual, protocol.visual),
         methods=methods_text(case.history),
         warnings=warnings,
         quality=dict(case.quality),
