@@ -1,7 +1,8 @@
-"""cli: the command fedmidline-site, for the hospital: check the manifest, prepare the cases."""
+"""cli: the command fedmidline-site, for the hospital: check the manifest, prepare cases, measure one image."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from client.ingest.manifest import read_manifest
 from client.site import open_site
 from client.tasks.prepare_cohort import PreparationReport, prepare_cohort
 from common.command import new_command, run_command, say, screen
+from common.config.radiomics import PRESET_NAMES
 
 __all__ = ["main"]
 
@@ -76,6 +78,69 @@ def prepare(
         screen.print(f"pictures: {cache / 'pictures'}", soft_wrap=True)
     if report.count("failed"):
         raise typer.Exit(2)
+
+
+@app.command()
+def features(
+    t1ce: Annotated[Path, typer.Option(help="contrast-enhanced T1, any image SimpleITK reads")],
+    mask: Annotated[Path, typer.Option(help="tumour mask on the same grid")],
+    flair: Annotated[Path | None, typer.Option(help="T2-FLAIR on the same grid; without it only T1CE names")] = None,
+    preset: Annotated[str | None, typer.Option(help=f"one of {', '.join(PRESET_NAMES)}")] = None,
+    settings: Annotated[
+        Path | None, typer.Option(help="a PyRadiomics parameter file (YAML), instead of a preset")
+    ] = None,
+    signature: Annotated[bool, typer.Option("--signature", help="only the paper's 19 features")] = False,
+    label: Annotated[
+        str | None, typer.Option(help="which label of the mask: a number, or `any` for all together")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """PyRadiomics 3.0.1's features of one case, by catalogue name.
+
+    Images are taken as they are: a preset neither normalises nor resamples (`prepare` z-scores in the brain
+    before it measures).  A parameter file is followed in full, its normalisation and resampling included; what it
+    asks for and is not computed here is refused by name.  Without --label a preset takes the mask's only label,
+    and a parameter file the label it names (1 by default), as PyRadiomics does.
+
+    Example: fedmidline-site features --t1ce t1ce.nii.gz --flair flair.nii.gz --mask tumour.nii.gz --preset ibsi_like_32 --json
+    """
+    from client.tasks.measure_files import measure_files
+
+    result = measure_files(
+        t1ce, flair, mask, preset=preset, parameter_file=settings, signature_only=signature, label=label
+    )
+    for warning in result.warnings:
+        screen.print(f"warning: {warning}", style="yellow", markup=False, highlight=False)
+    table = Table("feature", "value", title="Radiomics")
+    for name, value in result.values.items():
+        table.add_row(name, f"{value:.10g}")
+    say(result.values, table, as_json=as_json)
+
+
+@app.command("feature-card")
+def feature_card(
+    site: SiteFile,
+    out: Annotated[Path | None, typer.Option(help="folder for feature_card.json and .md; default: the cache")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Describe the features of the prepared cases: definitions, redundancy, and stability where it was measured.
+
+    Example: fedmidline-site feature-card --site site_configs/sites/tcga-example.yaml
+    """
+    from client.features.card import card_markdown
+    from client.tasks.describe_features import describe_features
+
+    opened = open_site(site)
+    result = describe_features(opened)
+    folder = out or opened.settings.cache
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "feature_card.json").write_text(json.dumps(result, indent=1))
+    (folder / "feature_card.md").write_text(card_markdown(result))
+    table = Table("", "", title="Feature card", show_header=False)
+    for key, value in {**result.get("redundancy", {}), **result.get("stability", {})}.items():
+        table.add_row(key, str(value) if not isinstance(value, list | tuple) else f"{len(value)}: see feature_card.md")
+    table.add_row("written to", str(folder))
+    say(result, table, as_json=as_json)
 
 
 def main() -> None:

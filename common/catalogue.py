@@ -9,11 +9,13 @@ features repeat, which leaves 1688 distinct ones (METHOD R22).
 
 from __future__ import annotations
 
-__all__ = ["FEATURES_BY_CLASS", "FILTERS", "PAPER_SIGNATURE", "SEQUENCES", "radiomics_names"]
+__all__ = ["FEATURES_BY_CLASS", "FILTERS", "FLAT_FILTERS", "PAPER_SIGNATURE", "SEQUENCES", "radiomics_names"]
 
 SEQUENCES = ("T1CE", "FLAIR")
 WAVELET_BANDS = ("LLH", "LHL", "LHH", "HLL", "HLH", "HHL", "HHH", "LLL")
 FILTERS = ("original", *(f"wavelet-{band}" for band in WAVELET_BANDS))
+FLAT_FILTERS = ("original", "wavelet-LH", "wavelet-HL", "wavelet-HH", "wavelet-LL")
+"""Two-dimensional extraction of thick slices: a letter for x and y each."""
 
 FEATURES_BY_CLASS: dict[str, tuple[str, ...]] = {
     "shape": (
@@ -134,12 +136,12 @@ FEATURES_BY_CLASS: dict[str, tuple[str, ...]] = {
 }
 
 
-def radiomics_names(sequences: tuple[str, ...] = SEQUENCES) -> tuple[str, ...]:
+def radiomics_names(sequences: tuple[str, ...] = SEQUENCES, filters: tuple[str, ...] = FILTERS) -> tuple[str, ...]:
     """All feature names, sequence by sequence, filter by filter, class by class."""
     return tuple(
         f"{sequence}_{image}_{family}_{feature}"
         for sequence in sequences
-        for image in FILTERS
+        for image in filters
         for family, features in FEATURES_BY_CLASS.items()
         if family != "shape" or image == "original"
         for feature in features

@@ -1,4 +1,4 @@
-"""visual: the network's deepest map of a cube around the tumour (METHOD R20, R21)."""
+"""visual: the network's deepest map of a cube around the tumour, whole or in 256 numbers (METHOD R20, R21, R49)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from common.config.visual import VisualSettings
+from common.config.visual import BOTTLENECK_CHANNELS, VisualSettings
+from common.errors import InputError
 from common.networks.unet import deepest_map
+from common.seeds import stream
 
-__all__ = ["extract_visual"]
+__all__ = ["as_stored", "extract_visual", "project"]
+
+Vector = np.ndarray[Any, np.dtype[np.float32]]
+
+OUT = BOTTLENECK_CHANNELS
 
 
 def extract_visual(
@@ -22,20 +28,72 @@ def extract_visual(
     *,
     network: torch.nn.Module,
     device: str,
-) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Flat vector of `settings.length` values, channels first, then z, y, x.
+) -> Vector:
+    """Flat vector of `settings.length` values; the whole map is channels first, then z, y, x.
 
     The cube has `crop_voxels` per edge at the images' own spacing, centred on the mask, zero where it
-    leaves the image.
+    leaves the image.  InputError `roi-empty` or `visual-not-finite`.
     """
     inside = sitk.GetArrayFromImage(mask) > 0
+    if not inside.any():
+        raise InputError(
+            "roi-empty", field="mask", problem="The mask has no voxel.", fix="Segment the tumour, or exclude the case."
+        )
     centre = [round(float(c.mean())) for c in np.nonzero(inside)]
-    cube = np.stack([_cut(sitk.GetArrayFromImage(image), centre, settings.crop_voxels) for image in (t1ce, flair)])
+    cube = np.stack([_cut(sitk.GetArrayViewFromImage(image), centre, settings.crop_voxels) for image in (t1ce, flair)])
     if settings.outside == "zeroed":
         cube = cube * _cut(inside.astype(np.float32), centre, settings.crop_voxels)
     with torch.no_grad():
-        features = deepest_map(network, torch.from_numpy(cube[None].astype(np.float32)).to(device))
-    return np.ascontiguousarray(features.cpu().numpy().reshape(-1))
+        deepest = deepest_map(network, torch.from_numpy(cube[None].astype(np.float32)).to(device))[0]
+        if settings.variant == "pooled":
+            deepest = deepest.mean(dim=(1, 2, 3))
+    values = np.ascontiguousarray(deepest.cpu().numpy().reshape(-1))
+    if settings.variant == "random_projection":
+        values = project(values, settings.projection_seed)
+    if not np.isfinite(values).all():
+        raise InputError(
+            "visual-not-finite",
+            field="visual",
+            problem="The network's map has NaN or infinite values.",
+            fix="Check the images for NaN voxels.",
+        )
+    return values
+
+
+def as_stored(values: Vector, settings: VisualSettings) -> np.ndarray[Any, Any]:
+    """In the precision of the protocol; InputError `visual-too-large` where half precision (65504) overflows.
+
+    float16 keeps 11 bits: relative error at most 4.9e-4 of a value above 6.1e-5, absolute 3e-8 below.
+    """
+    kind = np.dtype(settings.dtype)
+    if np.abs(values).max(initial=0) > np.finfo(kind).max:
+        raise InputError(
+            "visual-too-large",
+            field="visual.dtype",
+            problem=f"The network's map has values that {kind} cannot hold.",
+            fix="Set visual.dtype to float32 in the protocol.",
+        )
+    return values.astype(kind)
+
+
+def project(values: Vector, seed: int) -> Vector:
+    """256 random mixtures that keep lengths and angles (Ailon and Chazelle 2009; Tropp 2011).
+
+    Random signs, a Walsh-Hadamard transform, 256 of its coefficients: a random projection whose matrix of 256 x
+    1,048,576 never has to exist.  E |result|^2 = |values|^2.
+    """
+    size = 1 << max(int(len(values) - 1).bit_length(), OUT.bit_length() - 1)
+    rng = stream(seed, "visual", "projection", size)
+    mixed = np.zeros(size, np.float32)
+    mixed[: len(values)] = values
+    mixed *= rng.integers(0, 2, size, dtype=np.int8).astype(np.float32) * 2 - 1
+    chosen = rng.choice(size, OUT, replace=False)
+    width = 1
+    while width < size:  # butterflies: sums and differences of halves
+        pair = mixed.reshape(-1, 2, width)
+        mixed = np.stack([pair[:, 0] + pair[:, 1], pair[:, 0] - pair[:, 1]], axis=1)
+        width *= 2
+    return np.asarray(mixed.reshape(-1)[chosen] / np.float32(np.sqrt(OUT)))
 
 
 def _cut(volume: np.ndarray[Any, Any], centre: list[int], edge: int) -> np.ndarray[Any, Any]:

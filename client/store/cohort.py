@@ -16,16 +16,16 @@ from client.case import CaseRow
 from client.store.feature_store import FeatureStore
 from client.store.fingerprints import FingerprintBook
 from common.arrays import CaseFlags
-from common.catalogue import radiomics_names
 from common.config.protocol import Protocol
 from common.config.site import SiteSettings
 from common.errors import Refused
 from common.seeds import stream
 from common.tables import FeatureTable, TestTable, TrainingTable, split_table
 
-__all__ = ["ScoredCases", "SiteCohort", "TestCases", "TrainingCases", "assemble_cohort"]
+__all__ = ["ScoredCases", "SiteCohort", "TestCases", "TrainingCases", "assemble_cohort", "read_repeats"]
 
 VisualArray = np.ndarray[Any, np.dtype[np.float32]]
+FeatureRepeats = np.ndarray[Any, np.dtype[np.float64]]  # cases x perturbations x features
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,27 @@ class SiteCohort:
     test: TestCases
 
 
+def read_repeats(rows: Sequence[CaseRow], settings: SiteSettings, protocol: Protocol) -> FeatureRepeats:
+    """(training cases measured repeatedly, perturbations, features); without cases (0, 0, features)."""
+    store, ready = FeatureStore(settings.cache), _ready(rows, settings, protocol)
+    is_test = _split([row for row, _ in ready], settings, protocol) if ready else np.zeros(0, bool)
+    found = [store.repeats(key) for (_, key), test in zip(ready, is_test, strict=True) if not test]
+    kept = [repeats for repeats in found if repeats is not None]
+    return np.stack(kept) if kept else np.zeros((0, 0, len(protocol.radiomics.names())))
+
+
+def _ready(rows: Sequence[CaseRow], settings: SiteSettings, protocol: Protocol) -> list[tuple[CaseRow, str]]:
+    """Eligible cases that are prepared for this protocol, and their keys."""
+    store, book = FeatureStore(settings.cache), FingerprintBook(settings.cache)
+    ready = []
+    for row in rows:
+        found = None if row.excluded_because else book.find(row)
+        key = store.key(found, protocol.feature_fingerprint()) if found else ""
+        if key and store.has(key):
+            ready.append((row, key))
+    return ready
+
+
 def assemble_cohort(
     rows: Sequence[CaseRow], settings: SiteSettings, protocol: Protocol, *, visual: bool = True
 ) -> SiteCohort:
@@ -67,13 +88,8 @@ def assemble_cohort(
     The split is the manifest's where every row has one, else drawn by the protocol's seed, stratified by
     class.  Refused `nothing-prepared` when no case is ready.
     """
-    store, book = FeatureStore(settings.cache), FingerprintBook(settings.cache)
-    ready: list[tuple[CaseRow, str]] = []
-    for row in rows:
-        found = None if row.excluded_because else book.find(row)
-        key = store.key(found, protocol.feature_fingerprint()) if found else ""
-        if key and store.has(key):
-            ready.append((row, key))
+    store = FeatureStore(settings.cache)
+    ready = _ready(rows, settings, protocol)
     if not ready:
         raise Refused(
             "nothing-prepared",
@@ -84,7 +100,9 @@ def assemble_cohort(
         )
     kept = [row for row, _ in ready]
     table = FeatureTable(
-        radiomics_names(), np.stack([store.radiomics(key) for _, key in ready]), np.array([r.altered for r in kept])
+        protocol.radiomics.names(),
+        np.stack([store.radiomics(key) for _, key in ready]),
+        np.array([r.altered for r in kept]),
     )
     is_test = _split(kept, settings, protocol)
     training, test = split_table(table, is_test)

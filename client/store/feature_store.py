@@ -9,28 +9,34 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common.arrays import FeatureVector
+from common.arrays import FeatureArray, FeatureVector
 
 __all__ = ["CaseFeatures", "FeatureStore"]
 
-ABOUT, RADIOMICS, VISUAL = "about.json", "radiomics.npy", "visual.npy"
+ABOUT, RADIOMICS, VISUAL, REPEATS = "about.json", "radiomics.npy", "visual.npy", "repeats.npy"
 
 
 @dataclass(frozen=True)
 class CaseFeatures:
-    """radiomics: float64 in catalogue order; visual: flat; methods, warnings, quality: what is known of them."""
+    """radiomics: float64 in catalogue order; visual: flat; methods, warnings, quality: what is known of them.
+
+    repeats: (perturbations, features) the same features of the perturbed case, where the protocol asks for them;
+    provenance: versions and fingerprint of the settings the values were computed with.
+    """
 
     radiomics: FeatureVector
     visual: np.ndarray[Any, Any]
     methods: str
     warnings: tuple[str, ...]
     quality: dict[str, float]
+    repeats: FeatureArray | None = None
+    provenance: dict[str, str] = field(default_factory=dict)
 
 
 class FeatureStore:
@@ -54,7 +60,14 @@ class FeatureStore:
         beside.mkdir(parents=True)
         np.save(beside / RADIOMICS, features.radiomics)
         np.save(beside / VISUAL, features.visual)
-        about = {"methods": features.methods, "warnings": features.warnings, "quality": features.quality}
+        if features.repeats is not None:
+            np.save(beside / REPEATS, features.repeats)
+        about = {
+            "methods": features.methods,
+            "warnings": features.warnings,
+            "quality": features.quality,
+            "provenance": features.provenance,
+        }
         (beside / ABOUT).write_text(json.dumps(about, indent=1))
         shutil.rmtree(self._folder / key, ignore_errors=True)
         beside.rename(self._folder / key)
@@ -68,6 +81,11 @@ class FeatureStore:
         """Read by memory map; the precision it was written with."""
         values: np.ndarray[Any, Any] = np.load(self._folder / key / VISUAL, mmap_mode="r", allow_pickle=False)
         return values
+
+    def repeats(self, key: str) -> FeatureArray | None:
+        """(perturbations, features), or None where the case was measured once."""
+        path = self._folder / key / REPEATS
+        return np.load(path, allow_pickle=False) if path.exists() else None
 
     def about(self, key: str) -> dict[str, Any]:
         """Methods, warnings and quality."""

@@ -18,15 +18,15 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from typing import Literal
 
-import numpy as np
-
 from client.case import Case, CaseRow, StepRecord, methods_text
 from client.ingest.manifest import read_manifest
 from client.ingest.read_case import input_fingerprint, read_case
 from client.site import Site
 from client.store.feature_store import CaseFeatures, FeatureStore
 from client.store.fingerprints import FingerprintBook
+from common.arrays import FeatureArray
 from common.errors import InputError, StudyError
+from common.seeds import stream
 
 __all__ = ["CaseOutcome", "PreparationReport", "prepare_cohort"]
 
@@ -127,8 +127,9 @@ def _pipeline(row: CaseRow, key: str, site: Site, pictures: bool, seconds: dict[
     import torch
 
     from client.device import choose_device
+    from client.features.card import feature_versions
     from client.features.radiomics import extract_radiomics
-    from client.features.visual import extract_visual
+    from client.features.visual import as_stored, extract_visual
     from client.preprocess.preprocess import preprocess
     from client.segment.segment import segment_whole_tumour
     from client.segment.weights import load_network
@@ -156,22 +157,39 @@ def _pipeline(row: CaseRow, key: str, site: Site, pictures: bool, seconds: dict[
     clock.lap("segment")
     radiomics = extract_radiomics(case.t1ce, case.flair, case.tumour_mask, protocol.radiomics)
     clock.lap("radiomics")
+    repeats, doubts = _repeats(case, site)
+    clock.lap("repeats")
     network = load_network(protocol.segmentation, device=device)
     visual = extract_visual(*network_images, case.tumour_mask, protocol.visual, network=network, device=device)
     clock.lap("visual")
-    warnings = (*radiomics.warnings, *_doubts(case))
+    warnings = (*radiomics.warnings, *doubts, *_doubts(case))
     features = CaseFeatures(
         radiomics=radiomics.values,
-        visual=visual.astype(np.dtype(protocol.visual.dtype)),
+        visual=as_stored(visual, protocol.visual),
         methods=methods_text(case.history),
         warnings=warnings,
         quality=dict(case.quality),
+        repeats=repeats,
+        provenance={**feature_versions(), "feature_fingerprint": protocol.feature_fingerprint()},
     )
     if pictures:
         draw_case(case, site.settings.cache / "pictures" / f"{row.pseudonym}.png")
     FeatureStore(site.settings.cache).save(key, features)
     clock.lap("write")
     return warnings
+
+
+def _repeats(case: Case, site: Site) -> tuple[FeatureArray | None, tuple[str, ...]]:
+    """The case measured again; a tumour too small to shrink stays without, and says so."""
+    from client.features.perturb import measure_repeats
+
+    if not site.protocol.radiomics.perturbations or case.tumour_mask is None:
+        return None, ()
+    rng = stream(site.protocol.seed, site.settings.name, "perturb", case.pseudonym)
+    try:
+        return measure_repeats(case.t1ce, case.flair, case.tumour_mask, site.protocol.radiomics, rng), ()
+    except InputError as error:
+        return None, (f"stability not measured: {error.code}",)
 
 
 def _doubts(case: Case) -> tuple[str, ...]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
+from common.catalogue import FILTERS, FLAT_FILTERS, SEQUENCES, radiomics_names
 from common.config.base import Settings
 
-__all__ = ["RadiomicsSettings"]
+__all__ = ["PRESET_NAMES", "RadiomicsSettings"]
+
+Preset = Literal["ibsi_like_32", "paper_default", "pyrad_mr", "thick_slice_2d"]
+PRESET_NAMES: tuple[str, ...] = get_args(Preset)
 
 
 class RadiomicsSettings(Settings):
@@ -20,8 +24,20 @@ class RadiomicsSettings(Settings):
         `pyrad_mr` scales by 100 and uses width 5; `thick_slice_2d` is `ibsi_like_32` in two dimensions.
     wavelet: PyWavelets name of the stationary wavelet.
     fewest_grey_levels: below this a filtered ROI is reported.
+    perturbations: how often each case is measured again, rotated, shifted, grown or shrunk and with noise, so that
+        the stability of features can be told (METHOD section 4, rank 9); 0 measures once.
     """
 
-    preset: Literal["ibsi_like_32", "paper_default", "pyrad_mr", "thick_slice_2d"] = "ibsi_like_32"
+    preset: Preset = "ibsi_like_32"
     wavelet: str = "coif1"
     fewest_grey_levels: Annotated[int, Field(ge=1)] = 8
+    perturbations: Annotated[int, Field(ge=0, le=100)] = 0
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """Original and wavelet bands; four bands instead of eight in two dimensions."""
+        return FLAT_FILTERS if self.preset == "thick_slice_2d" else FILTERS
+
+    def names(self, sequences: tuple[str, ...] = SEQUENCES) -> tuple[str, ...]:
+        """The catalogue under these settings: 1702 names of two sequences, 958 in two dimensions."""
+        return radiomics_names(sequences, self.filters)

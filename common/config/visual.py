@@ -8,7 +8,7 @@ from pydantic import Field
 
 from common.config.base import Settings
 
-__all__ = ["VisualSettings"]
+__all__ = ["BOTTLENECK_CHANNELS", "VisualSettings"]
 
 BOTTLENECK_CHANNELS = 256
 DOWN_SAMPLINGS = 3
@@ -16,18 +16,26 @@ DOWN_SAMPLINGS = 3
 
 class VisualSettings(Settings):
     """A cube of `crop_voxels` at the protocol's spacing around the tumour, and the bottleneck map of the
-    segmentation network on it, flattened in C order.
+    segmentation network on it.
 
+    variant: `bottleneck` is the whole map, flattened in C order (the paper's length at 128 voxels);
+        `pooled` the mean of each of its 256 channels; `random_projection` 256 fixed random mixtures of the
+        whole map.  Only the two small ones may be combined with differential privacy (R49).
+    projection_seed: names the mixtures; the same at every site.
     outside: voxels of the cube outside the mask are `kept` or `zeroed`.
-    dtype: how the map lies on the site's disk; `float16` halves it.
+    dtype: how the features lie on the site's disk; `float16` halves them and rounds to 3 digits.
     """
 
+    variant: Literal["bottleneck", "pooled", "random_projection"] = "bottleneck"
     crop_voxels: Annotated[int, Field(ge=16, le=256, multiple_of=8)] = 128
     outside: Literal["kept", "zeroed"] = "kept"
+    projection_seed: Annotated[int, Field(ge=0)] = 20240604
     dtype: Literal["float32", "float16"] = "float16"
 
     @property
     def length(self) -> int:
-        """Number of visual features: 256 x (crop / 8)^3, 1,048,576 for 128 voxels."""
+        """Number of visual features: 256 x (crop / 8)^3, 1,048,576 for 128 voxels; 256 for the small variants."""
+        if self.variant != "bottleneck":
+            return BOTTLENECK_CHANNELS
         edge = self.crop_voxels >> DOWN_SAMPLINGS
         return BOTTLENECK_CHANNELS * edge * edge * edge

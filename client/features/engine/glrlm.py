@@ -1,0 +1,52 @@
+"""glrlm: runs of equal grey level along the thirteen directions (Galloway 1975); features are means over them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.features.engine.glcm import weigh_angles
+from client.features.engine.grey_levels import GreyLevels
+from client.features.engine.level_by_size import LevelBySize
+from client.features.engine.region import Region
+from client.features.engine.settings import EngineSettings
+
+__all__ = ["GLRLM", "count_runs"]
+
+GLRLM = {
+    "GrayLevelNonUniformity": "level non-uniformity",
+    "GrayLevelNonUniformityNormalized": "level non-uniformity normalised",
+    "GrayLevelVariance": "level variance",
+    "HighGrayLevelRunEmphasis": "high",
+    "LongRunEmphasis": "large",
+    "LongRunHighGrayLevelEmphasis": "large high",
+    "LongRunLowGrayLevelEmphasis": "large low",
+    "LowGrayLevelRunEmphasis": "low",
+    "RunEntropy": "entropy",
+    "RunLengthNonUniformity": "size non-uniformity",
+    "RunLengthNonUniformityNormalized": "size non-uniformity normalised",
+    "RunPercentage": "percentage",
+    "RunVariance": "size variance",
+    "ShortRunEmphasis": "small",
+    "ShortRunHighGrayLevelEmphasis": "small high",
+    "ShortRunLowGrayLevelEmphasis": "small low",
+}
+
+
+def count_runs(region: Region, levels: GreyLevels, settings: EngineSettings) -> LevelBySize:
+    """A run starts where the line does, after a gap in the ROI, or where the level changes."""
+    lines = region.lines
+    along = np.take(levels.rank, lines.order).reshape(-1)
+    begins = lines.starts.reshape(-1).copy()
+    begins[1:] |= along[1:] != along[:-1]
+    start = np.flatnonzero(begins)
+    length = np.diff(start, append=along.size)
+    longest = int(length.max(initial=1))
+    code = (start // len(region) * len(levels) + along[start] - 1) * longest + length - 1
+    shape = (len(lines.angles), len(levels), longest)
+    counts: NDArray[Any] = np.bincount(code, minlength=int(np.prod(shape))).reshape(shape).astype(np.float64)
+    if settings.weighting is not None:
+        counts = np.tensordot(weigh_angles(lines.angles, region.spacing, settings.weighting), counts, axes=1)[None]
+    return LevelBySize(counts, levels.values, np.arange(1, longest + 1))
