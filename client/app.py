@@ -16,7 +16,18 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from client.site import Site, open_site
-from client.tasks import anova, combat, contingency, covariance, evaluate, moments, qualify, quantiles, train_round
+from client.tasks import (
+    anova,
+    combat,
+    contingency,
+    covariance,
+    evaluate,
+    moments,
+    qualify,
+    quantiles,
+    score_cells,
+    train_round,
+)
 from common.errors import ProtocolMismatch, StudyError
 from common.messages.anova import AnovaRequest
 from common.messages.base import Refusal, Reply, Request
@@ -28,6 +39,7 @@ from common.messages.moments import MomentsRequest
 from common.messages.qualify import QualifyRequest
 from common.messages.quantiles import QuantilesRequest
 from common.messages.records import from_records, to_records
+from common.messages.score_cells import ScoreCellsRequest
 from common.messages.train_round import TrainRoundRequest
 
 __all__ = ["app"]
@@ -120,6 +132,11 @@ def _anova(message: Message, context: Context) -> Message:
 @app.train("train_round")
 def _train_round(message: Message, context: Context) -> Message:
     return _handle(message, context, TrainRoundRequest, train_round.answer)
+
+
+@app.query("score_cells")
+def _score_cells(message: Message, context: Context) -> Message:
+    return _handle(message, context, ScoreCellsRequest, score_cells.answer)
 
 
 @app.evaluate("evaluate")

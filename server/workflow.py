@@ -25,6 +25,7 @@ from common.messages.moments import MomentsReply
 from common.messages.qualify import QualifyReply
 from common.messages.quantiles import QuantilesReply
 from common.messages.records import from_records, is_refusal, size_in_bytes, to_records
+from common.messages.score_cells import ScoreCellsReply
 from common.messages.train_round import TrainRoundReply
 from server.checkpoint import save_checkpoint
 from server.phases.base import Phase
@@ -49,6 +50,7 @@ ANSWERS: dict[str, tuple[str, type[Reply]]] = {
     "anova": ("query", AnovaReply),
     "train_round": ("train", TrainRoundReply),
     "evaluate": ("evaluate", EvaluateReply),
+    "score_cells": ("query", ScoreCellsReply),
 }
 """action -> Flower's message category, and the reply's type."""
 
