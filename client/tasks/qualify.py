@@ -10,9 +10,10 @@ import numpy as np
 
 from client.site import Site
 from client.tasks.load_cohort import load_cohort
-from common.arrays import CaseFlags
+from common.arrays import CaseFlags, FeatureVector
 from common.errors import ProtocolMismatch, Refused
 from common.messages.qualify import QualifyReply, QualifyRequest
+from common.stats.value_lock import compare_values
 
 __all__ = ["answer"]
 
@@ -20,7 +21,7 @@ PACKAGES = ("flwr", "torch", "numpy", "pyradiomics", "SimpleITK", "antspyx")
 
 
 def answer(request: QualifyRequest, site: Site) -> QualifyReply:
-    """Refuse another protocol (naming the fields), one class only, or too few cases."""
+    """Refuse another protocol (naming the fields), other feature values, one class only, or too few cases."""
     name, protocol = site.settings.name, site.protocol
     if request.fingerprint != protocol.fingerprint():
         fields = _differences(request.protocol, protocol.model_dump(mode="json"))
@@ -31,6 +32,7 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
             problem="The site's protocol differs from the study's in these fields.",
             fix="Install the study's protocol file at the site.",
         )
+    phantom = _check_values(site)
     cohort = load_cohort(site)
     training = _by_class(cohort.training.table.altered)
     if min(training) == 0:
@@ -55,7 +57,28 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
         training_cases=training,
         test_cases=_by_class(cohort.test.table.altered),
         versions={"python": platform.python_version(), **versions},
+        phantom=phantom,
     )
+
+
+def _check_values(site: Site) -> FeatureVector:
+    """The site's features of the phantom; ProtocolMismatch `features-differ` names the one that differs most."""
+    from client.features.phantom import expected_values, measure_phantom  # SimpleITK, for this message only
+
+    settings = site.protocol.radiomics
+    values = measure_phantom(settings)
+    expected = expected_values(settings)
+    difference = compare_values(expected, dict(zip(settings.names(), values, strict=True)))
+    if difference is not None:
+        raise ProtocolMismatch(
+            "features-differ",
+            field=difference.feature,
+            site=site.settings.name,
+            problem=f"On the reference phantom the site's value differs by {difference.relative:.1e} of the expected one; "
+            f"{difference.features} of {len(expected)} features differ.",
+            fix="Install the packages as pinned in requirements.txt.",
+        )
+    return values
 
 
 def _by_class(altered: CaseFlags) -> tuple[int, int]:

@@ -1,13 +1,14 @@
 """qualify: does the site run this protocol, and with how many cases?
 
-Leaves the site: its name, counts of training and test cases by class, software versions.
+Leaves the site: its name, counts of training and test cases by class, software versions,
+and the features of a phantom that is made of arithmetic and holds no patient.
 """
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from common.messages.base import Reply, Request
+from common.messages.base import Array, Reply, Request
 
 __all__ = ["QualifyReply", "QualifyRequest"]
 
@@ -20,8 +21,9 @@ class QualifyRequest(Request):
 
 
 class QualifyReply(Reply):
-    """Counts by class: (altered, not altered)."""
+    """Counts by class: (altered, not altered).  phantom: its features at the site, catalogue order."""
 
     training_cases: tuple[int, int]
     test_cases: tuple[int, int]
     versions: dict[str, str]
+    phantom: Array | None = None
