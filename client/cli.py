@@ -154,6 +154,30 @@ def import_table(
 
 
 @app.command()
+def score(
+    site: SiteFile,
+    model: Annotated[Path, typer.Option(help="folder with model.safetensors and model.json")],
+    as_json: AsJson = False,
+) -> None:
+    """Score the prepared cases with a released model: no training, no selection, nothing sent.
+
+    Each case comes with the contribution of every input to its margin and with how far it lies from the training mean.
+
+    Example: fedmidline-site score --site site.yaml --model runs/replay/model
+    """
+    from client.tasks.score_cases import score_cases
+
+    scored = score_cases(open_site(site), model)
+    table = Table("case", "safety", "called", "most towards altered", "most towards not altered", "far", title="Scores")
+    for row in scored.rows:
+        order = sorted(row["contributions"], key=row["contributions"].__getitem__)
+        ends = [f"{name} {row['contributions'][name]:+.2f}" for name in (order[0], order[-1])]
+        called = "altered" if row["called_altered"] else "not altered"
+        table.add_row(row["pseudonym"], f"{row['safety_score']:.3f}", called, *ends, str(len(row["far"])))
+    _say({**scored.summary, "cases_scored": list(scored.rows), "file": str(scored.file)}, as_json, table)
+
+
+@app.command()
 def card(
     site: SiteFile,
     out: Annotated[Path | None, typer.Option(help="folder for feature_card.json and .md; default: the cache")] = None,
