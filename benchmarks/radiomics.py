@@ -135,7 +135,7 @@ def our_stages(case: Case) -> Stages:
     with stages.lap("mask and geometry"):
         roi = find_roi(sitk.GetArrayViewFromImage(case["mask"]))
         region = Region(roi.inside, np.array(case["mask"].GetSpacing()[::-1]))
-        _ = region.neighbours, region.lines, region.neighbour_count
+        _ = region.place, region.touching, region.lines, region.neighbour_count
     with stages.lap("shape"):
         measure_shape(region, FEATURES_BY_CLASS["shape"])
     for sequence in SEQUENCES:

@@ -12,8 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from client.ingest.manifest import read_manifest
+from client.ingest.table import TableSource, read_mapping
 from client.site import open_site
 from client.tasks.prepare_cohort import PreparationReport, prepare_cohort
+from common.catalogue import SEQUENCES
 from common.command import new_command, run_command, say, screen
 from common.config.radiomics import PRESET_NAMES
 
@@ -115,6 +117,64 @@ def features(
     for name, value in result.values.items():
         table.add_row(name, f"{value:.10g}")
     say(result.values, table, as_json=as_json)
+
+
+@app.command("import-table")
+def import_table(
+    site: SiteFile,
+    table: Annotated[
+        list[str], typer.Option(help="CSV with catalogue names, or SEQUENCE=CSV for one sequence's table")
+    ],
+    id_column: Annotated[str, typer.Option("--id", help="its column of pseudonyms")] = "pseudonym",
+    mapping: Annotated[Path | None, typer.Option(help="YAML of `their column: catalogue name` lines")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take features from tables instead of images; the manifest names the cases and may leave their paths empty.
+
+    Example: fedmidline-site import-table --site site.yaml --table T1CE=t1ce.csv --table FLAIR=flair.csv --id PatientID
+    """
+    from client.tasks.import_table import import_table as run
+
+    sources = []
+    for text in table:
+        sequence, _, path = text.rpartition("=") if text.split("=")[0] in SEQUENCES else ("", "", text)
+        sources.append(TableSource(Path(path), sequence))
+    names = {} if mapping is None else read_mapping(mapping)
+    report = run(open_site(site), tuple(sources), id_column=id_column, mapping=names)
+    result: dict[str, Any] = {
+        "imported": len(report.imported),
+        "cases_without_row": list(report.without_row),
+        "rows_without_case": list(report.without_case),
+        "ignored_columns": list(report.ignored),
+    }
+    picture = Table("", "", title="Import", show_header=False)
+    for key, value in result.items():
+        picture.add_row(key, str(value) if isinstance(value, int) else f"{len(value)}: {', '.join(value[:5])}")
+    say(result, picture, as_json=as_json)
+
+
+@app.command()
+def score(
+    site: SiteFile,
+    model: Annotated[Path, typer.Option(help="folder with model.safetensors and model.json")],
+    as_json: AsJson = False,
+) -> None:
+    """Score the prepared cases with a released model: no training, no selection, nothing sent.
+
+    Each case comes with the contribution of every input to its margin and with how far it lies from the training mean.
+
+    Example: fedmidline-site score --site site.yaml --model runs/replay/model
+    """
+    from client.tasks.score_cases import score_cases
+
+    scored = score_cases(open_site(site), model)
+    table = Table("case", "safety", "called", "most towards altered", "most towards not altered", "far", title="Scores")
+    for row in scored.rows:
+        order = sorted(row["contributions"], key=row["contributions"].__getitem__)
+        ends = [f"{name} {row['contributions'][name]:+.2f}" for name in (order[0], order[-1])]
+        called = "altered" if row["called_altered"] else "not altered"
+        table.add_row(row["pseudonym"], f"{row['safety_score']:.3f}", called, *ends, str(len(row["far"])))
+    say({**scored.summary, "cases_scored": list(scored.rows), "file": str(scored.file)}, table, as_json=as_json)
 
 
 @app.command("feature-card")

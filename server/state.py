@@ -6,7 +6,6 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from common.catalogue import radiomics_names
 from common.config.protocol import Protocol
 from common.messages.base import Array, Arrays
 from common.messages.harmoniser import Harmoniser
@@ -104,7 +103,7 @@ class StudyState(_Value):
         if self.moments is None or self.selection is None:
             raise ValueError("the model exists only after harmonise and select")
         signature = self.selection.signature
-        place = {name: i for i, name in enumerate(radiomics_names())}
+        place = {name: i for i, name in enumerate(self.protocol.radiomics.names())}
         columns = [place[name] for name in signature]
         return ModelState(
             harmoniser=self.require_harmoniser(),

@@ -19,6 +19,7 @@ import yaml
 from pykwalify.errors import PyKwalifyException
 from radiomics import imageoperations
 from radiomics.featureextractor import RadiomicsFeatureExtractor
+from radiomics.shape2D import RadiomicsShape2D
 
 from client.features.checks import check_grid, few_grey_levels, few_voxels, finite_values
 from client.features.engine.measure import KNOWN_FEATURES, Names, measure_shape
@@ -34,6 +35,7 @@ __all__ = ["ParameterFile", "extract_with_parameters", "read_parameters"]
 
 FILTERS_OF_PYRADIOMICS = ("LoG", "Square", "SquareRoot", "Logarithm", "Exponential", "Gradient")
 FEWEST_GREY_LEVELS = 8
+FLAT_SHAPE: Names = tuple(name for name, deprecated in RadiomicsShape2D.getFeatureNames().items() if not deprecated)
 
 logging.getLogger("radiomics").setLevel(logging.ERROR)
 logging.getLogger("pykwalify").setLevel(logging.CRITICAL)
@@ -76,27 +78,28 @@ def read_parameters(text: str, *, source: str) -> ParameterFile:
     # A file without classes asks for all; shape2D would then come along and means nothing in three dimensions.
     classes = dict(extractor.enabledFeatures) if raw.get("featureClass") else dict.fromkeys(KNOWN_FEATURES, ())
     _refuse_unsupported(raw, images, classes)
-    asked = {name: tuple(features) if features else FEATURES_BY_CLASS[name] for name, features in classes.items()}
+    every = {**FEATURES_BY_CLASS, "shape2D": FLAT_SHAPE}
+    asked = {name: tuple(features) if features else every[name] for name, features in classes.items()}
     doubts = () if raw.get("featureClass") or not extractor.settings["force2D"] else ("class shape2D is not computed",)
     return ParameterFile(dict(extractor.settings), images, asked, doubts)
 
 
 def _refuse_unsupported(raw: Mapping[str, Any], images: Mapping[str, Any], classes: Mapping[str, Any]) -> None:
     wrong = [f"imageType.{name}" for name in images if name not in ("Original", "Wavelet", *FILTERS_OF_PYRADIOMICS)]
-    wrong += [f"featureClass.{name}" for name in classes if name not in KNOWN_FEATURES]
+    known = {**KNOWN_FEATURES, "shape2D": frozenset(FLAT_SHAPE)}
     wrong += [
         f"featureClass.{family}.{feature}"
         for family, features in classes.items()
         for feature in features or ()
-        if feature not in KNOWN_FEATURES.get(family, {feature})
+        if feature not in known[family]
     ]
     wrong += ["voxelSetting"] if raw.get("voxelSetting") else []
     if wrong:
         raise ConfigError(
             "parameters-not-supported",
             field=", ".join(wrong),
-            problem="The file asks for what is not computed here: local binary patterns, two-dimensional shape, "
-            "features PyRadiomics has deprecated, or maps voxel by voxel.",
+            problem="The file asks for what is not computed here: local binary patterns, features that PyRadiomics "
+            "has deprecated, or maps voxel by voxel.",
             fix="Remove it from the file, or use PyRadiomics itself.",
         )
 
@@ -117,6 +120,8 @@ def extract_with_parameters(
     if names := plan.pop("shape", {}).get("shape"):
         shape = measure_shape(Region(_find(shape_mask, settings).inside, spacing), names)
         found.update({f"original_shape_{name}": value for name, value in shape.items()})
+    if names := plan.pop("shape2D", {}).get("shape2D"):
+        found.update(_flat_shape(image, shape_mask, settings, names))
     levels: dict[str, int] = {}
     for kind, own in parameters.images.items():
         measured = _measure_kind(kind, {**settings, **own}, image, mask, roi, plan)
@@ -129,15 +134,16 @@ def extract_with_parameters(
 
 
 def _plan(parameters: ParameterFile, sequence: str, only: Names | None) -> dict[str, dict[str, Names]]:
-    """Features by filter and class; those of shape, which no filter changes, under `shape`."""
+    """Features by filter and class; those of shape, which no filter changes, under the class's own name."""
     filters = [
         f for kind, own in parameters.images.items() for f in _filter_names(kind, {**parameters.settings, **own})
     ]
     chosen = None if only is None else {name.removeprefix(f"{sequence}_") for name in only}
     plan: dict[str, dict[str, Names]] = {}
     for family, features in parameters.classes.items():
-        for name in ["shape"] if family == "shape" else filters:
-            prefix = "original_shape" if family == "shape" else f"{name}_{family}"
+        is_shape = family.startswith("shape")
+        for name in [family] if is_shape else filters:
+            prefix = f"original_{family}" if is_shape else f"{name}_{family}"
             wanted = tuple(f for f in features if chosen is None or f"{prefix}_{f}" in chosen)
             if wanted:
                 plan.setdefault(name, {})[family] = wanted
@@ -188,6 +194,26 @@ def _measure_kind(
             fix="Choose a smaller sigma, or leave the filter out.",
         )
     return measured
+
+
+def _flat_shape(image: sitk.Image, mask: sitk.Image, settings: Mapping[str, Any], names: Names) -> dict[str, float]:
+    """Two-dimensional shape is PyRadiomics' own; it exists for a mask of one slice, with force2D."""
+    extractor = RadiomicsFeatureExtractor()
+    extractor.disableAllFeatures()
+    extractor.enableFeaturesByName(shape2D=list(names))
+    try:
+        box, _ = imageoperations.checkMask(image, mask, **settings)
+        found = extractor.computeShape(image, mask, box, **settings)
+    except ValueError:
+        found = {}
+    if not found:
+        raise InputError(
+            "shape2d-does-not-fit",
+            field="featureClass.shape2D",
+            problem="PyRadiomics has two-dimensional shape only for a mask of one slice, with force2D.",
+            fix="Ask for class shape, or give a mask of one slice.",
+        )
+    return {name: float(value) for name, value in found.items()}
 
 
 def _load(

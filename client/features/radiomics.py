@@ -21,7 +21,7 @@ from client.features.engine.roi import find_roi
 from client.features.engine.sequence import measure_sequence
 from client.features.engine.settings import EngineSettings
 from common.arrays import FeatureVector
-from common.catalogue import SEQUENCES
+from common.catalogue import SEQUENCES, radiomics_names
 from common.config.radiomics import RadiomicsSettings
 from common.errors import ConfigError
 
@@ -77,7 +77,7 @@ def extract_radiomics(
     for name, image in images.items():
         check_grid(image, mask, name)
     names = settings.names(tuple(images)) if features is None else features
-    _check_names(names, settings.names(tuple(images)))
+    _check_names(names, radiomics_names(tuple(images), settings.filters))
     roi = find_roi(sitk.GetArrayViewFromImage(mask), label=label)
     engine = engine_settings(settings)
     region = Region(roi.inside, np.array(t1ce.GetSpacing()[::-1]), engine.distances, engine.flat_axis)

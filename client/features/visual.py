@@ -34,6 +34,8 @@ def extract_visual(
     The cube has `crop_voxels` per edge at the images' own spacing, centred on the mask, zero where it
     leaves the image.  InputError `roi-empty` or `visual-not-finite`.
     """
+    if settings.variant == "none":
+        return np.zeros(settings.length, np.float32)
     inside = sitk.GetArrayFromImage(mask) > 0
     if not inside.any():
         raise InputError(

@@ -13,7 +13,7 @@ from nibabel.filebasedimages import ImageFileError
 from client.case import Case, CaseRow
 from common.errors import InputError
 
-__all__ = ["input_fingerprint", "read_case"]
+__all__ = ["has_finite_voxels", "input_fingerprint", "read_case"]
 
 TOLERANCE = 1e-3
 
@@ -69,7 +69,7 @@ def _read_image(row: CaseRow, field: str, path: Path) -> sitk.Image:
     if not path.exists():
         raise _fault(row, field, "file-missing", "A file is not there.", "Check the path in the manifest.", path)
     try:
-        finite = path.is_dir() or _is_finite(path)
+        finite = path.is_dir() or has_finite_voxels(path)
         image = _read_series(path) if path.is_dir() else sitk.ReadImage(str(path))
     except (RuntimeError, OSError, EOFError, ValueError, ImageFileError) as error:
         raise _fault(
@@ -90,7 +90,7 @@ def _read_image(row: CaseRow, field: str, path: Path) -> sitk.Image:
     return image
 
 
-def _is_finite(path: Path) -> bool:
+def has_finite_voxels(path: Path) -> bool:
     """Whether every voxel is a number; errors when the file is truncated.
 
     ITK reads NaN as 0 and a truncated .nii.gz as zeros, without a word: nibabel does not.

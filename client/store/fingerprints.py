@@ -38,7 +38,9 @@ class FingerprintBook:
 
 
 def _stamp(row: CaseRow) -> str:
-    """Paths, sizes and times of all files of the case."""
+    """Paths, sizes and times of all files of the case; a case without files came from a table."""
+    if not (row.t1ce_path or row.flair_path):
+        return f"table|{row.pseudonym}"
     parts = []
     for text in (row.t1ce_path, row.flair_path, row.mask_path, row.brain_mask_path):
         path = Path(text) if text else None

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import SimpleITK as sitk
+from nibabel.filebasedimages import ImageFileError
 
 from client.features.parameter_file import extract_with_parameters, read_parameters
 from client.features.radiomics import extract_radiomics
+from client.ingest.read_case import has_finite_voxels
 from common.catalogue import PAPER_SIGNATURE, SEQUENCES
 from common.config.radiomics import PRESET_NAMES, RadiomicsSettings
 from common.errors import ConfigError, InputError
@@ -94,10 +96,21 @@ def _region(mask: sitk.Image, label: str | None) -> tuple[sitk.Image, int | None
 
 
 def _read(path: Path, name: str) -> sitk.Image:
+    """Any format; NIfTI is read twice, because ITK takes NaN in it for 0 and a truncated file for zeros."""
     try:
-        return sitk.ReadImage(str(path))
-    except RuntimeError as error:
+        finite = not path.name.endswith((".nii", ".nii.gz")) or has_finite_voxels(path)
+        image = sitk.ReadImage(str(path))
+    except (RuntimeError, OSError, EOFError, ValueError, ImageFileError) as error:
         raise _unreadable(name, path, error) from None
+    if not finite:
+        raise InputError(
+            "image-not-finite",
+            field=name,
+            problem="The file holds NaN or infinite voxels.",
+            fix="Export it again, or mask them out.",
+            local=str(path),
+        )
+    return image
 
 
 def _unreadable(name: str, path: Path, error: Exception) -> InputError:

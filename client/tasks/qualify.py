@@ -11,9 +11,10 @@ import numpy as np
 from client.site import Site
 from client.store.cohort import SiteCohort
 from client.tasks.load_cohort import case_design, load_cohort
-from common.arrays import CaseFlags
+from common.arrays import CaseFlags, FeatureVector
 from common.errors import ProtocolMismatch, Refused
 from common.messages.qualify import QualifyReply, QualifyRequest
+from common.stats.value_lock import compare_values
 
 __all__ = ["answer"]
 
@@ -21,7 +22,7 @@ PACKAGES = ("flwr", "torch", "numpy", "pyradiomics", "SimpleITK", "antspyx")
 
 
 def answer(request: QualifyRequest, site: Site) -> QualifyReply:
-    """Refuse another protocol (naming the fields), one class only, or too few cases."""
+    """Refuse another protocol (naming the fields), other feature values, one class only, or too few cases."""
     name, protocol = site.settings.name, site.protocol
     if request.fingerprint != protocol.fingerprint():
         fields = _differences(request.protocol, protocol.model_dump(mode="json"))
@@ -32,6 +33,7 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
             problem="The site's protocol differs from the study's in these fields.",
             fix="Install the study's protocol file at the site.",
         )
+    phantom = _check_values(site)
     cohort = load_cohort(site, visual=False)
     training = _by_class(cohort.training.table.altered)
     if min(training) == 0:
@@ -57,6 +59,7 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
         test_cases=_by_class(cohort.test.table.altered),
         batches=_batches(site, cohort),
         versions={"python": platform.python_version(), **versions},
+        phantom=phantom,
     )
 
 
@@ -64,6 +67,26 @@ def _batches(site: Site, cohort: SiteCohort) -> tuple[str, ...]:
     if site.protocol.harmonisation.method != "combat":
         return ()
     return tuple(sorted(set(case_design(site, cohort.training.pseudonyms).batch)))
+
+
+def _check_values(site: Site) -> FeatureVector:
+    """The site's features of the phantom; ProtocolMismatch `features-differ` names the one that differs most."""
+    from client.features.phantom import expected_values, measure_phantom  # SimpleITK, for this message only
+
+    settings = site.protocol.radiomics
+    values = measure_phantom(settings)
+    expected = expected_values(settings)
+    difference = compare_values(expected, dict(zip(settings.names(), values, strict=True)))
+    if difference is not None:
+        raise ProtocolMismatch(
+            "features-differ",
+            field=difference.feature,
+            site=site.settings.name,
+            problem=f"On the reference phantom the site's value differs by {difference.relative:.1e} of the expected one; "
+            f"{difference.features} of {len(expected)} features differ.",
+            fix="Install the packages as pinned in requirements.txt.",
+        )
+    return values
 
 
 def _by_class(altered: CaseFlags) -> tuple[int, int]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from common.catalogue import PAPER_SIGNATURE
 from common.config.base import Settings
 from common.config.federation import EvaluationSettings, FederationSettings
 from common.config.harmonisation import HarmonisationSettings
@@ -42,6 +43,16 @@ class Protocol(Settings):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     federation: FederationSettings = FederationSettings()
+
+    @model_validator(mode="after")
+    def _signature_is_measured(self) -> Self:
+        absent = set(PAPER_SIGNATURE) - set(self.radiomics.names())
+        if self.selection.method == "fixed_signature" and absent:
+            raise ValueError(
+                f"selection.method is fixed_signature, but radiomics leaves out {len(absent)} of its features, such as "
+                f"{min(absent)}; name them in radiomics.features or choose a preset with three-dimensional wavelets"
+            )
+        return self
 
     def fingerprint(self) -> str:
         """SHA-256 over the canonical JSON of every setting but the name."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from common.catalogue import FILTERS, FLAT_FILTERS, SEQUENCES, radiomics_names
 from common.config.base import Settings
@@ -23,6 +23,7 @@ class RadiomicsSettings(Settings):
         PyRadiomics' own bin width of 25, which leaves two grey levels of a z-scored image (F4);
         `pyrad_mr` scales by 100 and uses width 5; `thick_slice_2d` is `ibsi_like_32` in two dimensions.
     wavelet: PyWavelets name of the stationary wavelet.
+    features: the study's features by catalogue name; empty: the whole catalogue.
     fewest_grey_levels: below this a filtered ROI is reported.
     perturbations: how often each case is measured again, rotated, shifted, grown or shrunk and with noise, so that
         the stability of features can be told (METHOD section 4, rank 9); 0 measures once.
@@ -30,6 +31,7 @@ class RadiomicsSettings(Settings):
 
     preset: Preset = "ibsi_like_32"
     wavelet: str = "coif1"
+    features: tuple[str, ...] = ()
     fewest_grey_levels: Annotated[int, Field(ge=1)] = 8
     perturbations: Annotated[int, Field(ge=0, le=100)] = 0
 
@@ -38,6 +40,14 @@ class RadiomicsSettings(Settings):
         """Original and wavelet bands; four bands instead of eight in two dimensions."""
         return FLAT_FILTERS if self.preset == "thick_slice_2d" else FILTERS
 
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        unknown = sorted(set(self.features) - set(radiomics_names(SEQUENCES, self.filters)))
+        if unknown:
+            raise ValueError(f"{len(unknown)} feature(s) are not in the preset's catalogue, such as {unknown[0]}")
+        return self
+
     def names(self, sequences: tuple[str, ...] = SEQUENCES) -> tuple[str, ...]:
-        """The catalogue under these settings: 1702 names of two sequences, 958 in two dimensions."""
-        return radiomics_names(sequences, self.filters)
+        """The study's features in catalogue order: 1702 of two sequences, 958 in two dimensions, or those named."""
+        catalogue = radiomics_names(sequences, self.filters)
+        return tuple(name for name in catalogue if name in set(self.features)) if self.features else catalogue

@@ -20,13 +20,14 @@ class VisualSettings(Settings):
 
     variant: `bottleneck` is the whole map, flattened in C order (the paper's length at 128 voxels);
         `pooled` the mean of each of its 256 channels; `random_projection` 256 fixed random mixtures of the
-        whole map.  Only the two small ones may be combined with differential privacy (R49).
+        whole map; `none` a single zero, for studies on radiomics alone and for sites that bring a table.  Only the
+        small ones may be combined with differential privacy (R49).
     projection_seed: names the mixtures; the same at every site.
     outside: voxels of the cube outside the mask are `kept` or `zeroed`.
     dtype: how the features lie on the site's disk; `float16` halves them and rounds to 3 digits.
     """
 
-    variant: Literal["bottleneck", "pooled", "random_projection"] = "bottleneck"
+    variant: Literal["bottleneck", "pooled", "random_projection", "none"] = "bottleneck"
     crop_voxels: Annotated[int, Field(ge=16, le=256, multiple_of=8)] = 128
     outside: Literal["kept", "zeroed"] = "kept"
     projection_seed: Annotated[int, Field(ge=0)] = 20240604
@@ -35,6 +36,8 @@ class VisualSettings(Settings):
     @property
     def length(self) -> int:
         """Number of visual features: 256 x (crop / 8)^3, 1,048,576 for 128 voxels; 256 for the small variants."""
+        if self.variant == "none":
+            return 1
         if self.variant != "bottleneck":
             return BOTTLENECK_CHANNELS
         edge = self.crop_voxels >> DOWN_SAMPLINGS

@@ -1,14 +1,15 @@
 """qualify: does the site run this protocol, and with how many cases?
 
 Leaves the site: its name, counts of training and test cases by class, the names of the batches (scanners) of its
-training cases where the protocol harmonises them, software versions.
+training cases where the protocol harmonises them, software versions, and the features of a phantom that is made of
+arithmetic and holds no patient.
 """
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from common.messages.base import Reply, Request
+from common.messages.base import Array, Reply, Request
 
 __all__ = ["QualifyReply", "QualifyRequest"]
 
@@ -21,9 +22,10 @@ class QualifyRequest(Request):
 
 
 class QualifyReply(Reply):
-    """Counts by class: (altered, not altered)."""
+    """Counts by class: (altered, not altered).  phantom: its features at the site, catalogue order."""
 
     training_cases: tuple[int, int]
     test_cases: tuple[int, int]
     batches: tuple[str, ...] = ()
     versions: dict[str, str]
+    phantom: Array | None = None

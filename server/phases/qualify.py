@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+import numpy as np
+
 from common.messages.base import Reply
 from common.messages.qualify import QualifyReply, QualifyRequest
+from common.stats.value_lock import compare_values
 from server.state import StudyState
 
 __all__ = ["Qualify"]
@@ -31,7 +34,28 @@ class Qualify:
 
     def conclude(self, state: StudyState, replies: Mapping[str, Reply]) -> StudyState:
         """Keep the sites that may take part."""
-        qualified = {site: reply for site, reply in replies.items() if isinstance(reply, QualifyReply)}
-        codes = state.exchanges[-1].codes if state.exchanges else {}
+        answered = {site: reply for site, reply in replies.items() if isinstance(reply, QualifyReply)}
+        codes = {**(state.exchanges[-1].codes if state.exchanges else {}), **_outliers(state, answered)}
+        qualified = {site: reply for site, reply in answered.items() if site not in codes}
         excluded = {site: codes.get(site, "did-not-qualify") for site in state.sites if site not in qualified}
         return state.evolve(qualified=qualified, excluded=excluded)
+
+
+def _outliers(state: StudyState, replies: Mapping[str, QualifyReply]) -> dict[str, str]:
+    """Sites whose phantom differs from the median of all.
+
+    Each has compared itself with the values shipped; this also holds where none are shipped (another wavelet) and
+    for a site whose code was changed.  Of two sites that differ, nobody can say which is right: both are out.
+    """
+    phantoms = {site: reply.phantom for site, reply in replies.items() if reply.phantom is not None}
+    if len(phantoms) < 2:
+        return {}
+    names = state.protocol.radiomics.names()
+    whole = {site: values for site, values in phantoms.items() if values.shape == (len(names),)}
+    codes = {site: "features-differ: another number of features" for site in phantoms if site not in whole}
+    median = dict(zip(names, np.median(list(whole.values()), axis=0), strict=True)) if whole else {}
+    for site, values in whole.items():
+        difference = compare_values(median, dict(zip(names, values, strict=True)))
+        if difference is not None:
+            codes[site] = f"features-differ: {difference}"
+    return codes

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from common.catalogue import PAPER_SIGNATURE, radiomics_names
+from common.catalogue import PAPER_SIGNATURE
 from common.errors import WireError
 from common.messages.anova import AnovaReply, AnovaRequest
 from common.messages.base import Array, Reply, Request
@@ -59,7 +59,7 @@ class Select:
             return CovarianceRequest(
                 fingerprint=fingerprint,
                 harmoniser=harmoniser,
-                names=tuple(radiomics_names()[i] for i in columns),
+                names=tuple(state.protocol.radiomics.names()[i] for i in columns),
                 mean=moments.radiomics_mean[columns],
                 deviation=moments.radiomics_deviation[columns],
             )
@@ -96,9 +96,8 @@ class Select:
         return state.evolve(scratch=_Progress(progress.search, edges, scores))
 
 
-def fixed_selection() -> Selection:
-    """The paper's nineteen, chosen before any data were seen; nothing to ask."""
-    features = len(radiomics_names())
+def fixed_selection(features: int) -> Selection:
+    """The paper's nineteen of `features`, chosen before any data were seen; nothing to ask."""
     return Selection(
         signature=PAPER_SIGNATURE,
         scores=np.zeros(features),
@@ -114,7 +113,7 @@ def _progress(state: StudyState) -> _Progress:
     wanted = wanted_quantiles(selection.binning, selection.bins)
     # Of the sites that take part now: one that left since the moments were summed must not be counted.
     cases = sum(sum(state.qualified[site].training_cases) for site in state.taking_part)
-    features = len(radiomics_names())
+    features = len(state.protocol.radiomics.names())
     return _Progress(quantiles.start(features, fractions=wanted, cases=cases) if wanted else None)
 
 
@@ -149,7 +148,7 @@ def _require_same_cases(state: StudyState, tables: Mapping[str, Array]) -> None:
 def _candidates(state: StudyState, scores: Array) -> list[int]:
     """The best features by score, best first."""
     wanted = max(state.protocol.selection.candidates, state.protocol.selection.k)
-    return ranking(radiomics_names(), scores)[:wanted]
+    return ranking(state.protocol.radiomics.names(), scores)[:wanted]
 
 
 def _choose_among(state: StudyState, progress: _Progress, correlation: Array) -> StudyState:
@@ -157,7 +156,7 @@ def _choose_among(state: StudyState, progress: _Progress, correlation: Array) ->
     if scores is None:
         raise ValueError("candidates come before their correlations")
     columns = _candidates(state, scores)
-    names = [radiomics_names()[i] for i in columns]
+    names = [state.protocol.radiomics.names()[i] for i in columns]
     if selection.method == "mrmr":
         chosen = select_mrmr(names, scores[columns], correlation, selection.k)
     else:
@@ -167,7 +166,7 @@ def _choose_among(state: StudyState, progress: _Progress, correlation: Array) ->
 
 
 def _chosen(state: StudyState, scores: Array, edges: Array | None, chosen: Chosen | None = None) -> StudyState:
-    found = chosen or select_k_best(radiomics_names(), scores, state.protocol.selection.k)
+    found = chosen or select_k_best(state.protocol.radiomics.names(), scores, state.protocol.selection.k)
     counted_over = np.zeros((len(scores), 0)) if edges is None else edges
     selection = Selection(signature=found.names, scores=scores, edges=counted_over, ties=found.ties)
     return state.evolve(scratch=None, selection=selection)

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from radiomics import cMatrices, cShape, imageoperations
 
-from client.features.engine.glcm import count_pairs
 from client.features.engine.grey_levels import bin_grey_levels
+from client.features.engine.look_around import look_around
 from client.features.engine.mesh import largest_diameters, surface_and_volume
 from client.features.engine.region import Region
 from client.features.engine.settings import EngineSettings
@@ -138,11 +138,10 @@ def test_pairs_at_any_distance(seed, distances, flat_axis):
     region = Region(inside, np.ones(3), distances, flat_axis)
     levels = bin_grey_levels(box[inside], EngineSettings(bin_width=1))
 
-    beside = levels.rank[region.neighbours]
-    found = count_pairs(region, levels, beside)
+    found = look_around(region, levels, pairs=True, alike=False, total=False).pairs
 
     grid = np.zeros(box.shape, int)
-    grid[inside] = levels.values[levels.rank[:-1] - 1]
+    grid[inside] = levels.values[levels.rank - 1]
     options = (np.array(distances), levels.highest, flat_axis is not None, flat_axis or 0)
     expected, _ = cMatrices.calculate_glcm(grid, inside, *options)
     present = levels.values - 1

@@ -49,6 +49,9 @@ imageType: {Original: {}}
 featureClass: {firstorder: [], glcm: [], gldm: [], glrlm: [], glszm: [], ngtdm: []}
 setting: {binCount: 12, distances: [1, 3], symmetricalGLCM: false, gldm_a: 1, force2D: true, force2Ddimension: 1}
 """
+BY_NAME = """
+featureClass: {shape: [Compactness1, Compactness2, SphericalDisproportion], firstorder: [StandardDeviation]}
+"""
 
 
 def _case():
@@ -74,7 +77,7 @@ def _plain(text, image, mask):
 
 
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # pykwalify's
-@pytest.mark.parametrize("text", [MR_EXAMPLE, FILTERS, TEXTURES], ids=["mr", "filters", "textures"])
+@pytest.mark.parametrize("text", [MR_EXAMPLE, FILTERS, TEXTURES, BY_NAME], ids=["mr", "filters", "textures", "by name"])
 def test_values_are_pyradiomics_own(text):
     image, mask = _case()
 
@@ -89,9 +92,8 @@ def test_values_are_pyradiomics_own(text):
     [
         ("imageType: {LBP2D: {}}", "imageType.LBP2D"),
         ("imageType: {LBP3D: {}}", "imageType.LBP3D"),
-        ("featureClass: {shape2D: []}", "featureClass.shape2D"),
-        ("featureClass: {firstorder: [StandardDeviation]}", "featureClass.firstorder.StandardDeviation"),
-        ("featureClass: {shape: [Compactness1]}", "featureClass.shape.Compactness1"),
+        ("featureClass: {glcm: [Homogeneity1]}", "featureClass.glcm.Homogeneity1"),
+        ("featureClass: {gldm: [DependencePercentage]}", "featureClass.gldm.DependencePercentage"),
         ("voxelSetting: {kernelRadius: 2}", "voxelSetting"),
     ],
 )
@@ -106,6 +108,24 @@ def test_what_is_not_computed_is_named(text, named):
 def test_what_pyradiomics_refuses_is_refused(text):
     with pytest.raises(ConfigError, match="parameters-invalid"):
         read_parameters(text, source="test")
+
+
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # pykwalify's
+def test_shape_of_one_slice():
+    """PyRadiomics' own; a thicker mask is refused, which PyRadiomics only sometimes does."""
+    image, mask = _case()
+    text = "featureClass: {shape2D: [], firstorder: [Mean]}\nsetting: {force2D: true, label: 2}"
+    slices = sitk.GetArrayFromImage(mask)
+    slices[:6], slices[7:] = 0, 0
+    thin = sitk.GetImageFromArray(slices)
+    thin.CopyInformation(mask)
+
+    found, _ = extract_with_parameters(image, thin, read_parameters(text, source="test"), sequence="T1CE")
+
+    assert_same(_plain(text, image, thin), found)
+    assert 10 == len(found)
+    with pytest.raises(InputError, match="shape2d-does-not-fit"):
+        extract_with_parameters(image, mask, read_parameters(text, source="test"), sequence="T1CE")
 
 
 def test_two_dimensional_shape_is_not_left_out_in_silence():
@@ -162,6 +182,19 @@ def test_command_with_a_preset(files, monkeypatch, capsys):
     image, mask = (sitk.ReadImage(str(files[name])) for name in ("t1ce", "mask"))
     assert list(radiomics_names(("T1CE",))) == list(found)
     assert_same({f"T1CE_{k}": v for k, v in plain_features(image, mask, "ibsi_like_32").items()}, found)
+
+
+def test_command_sees_nan_in_nifti(files, monkeypatch, capsys):
+    """ITK reads it as 0 without a word."""
+    image = sitk.ReadImage(str(files["t1ce"]))
+    image[15, 15, 8] = float("nan")
+    sitk.WriteImage(image, str(files["t1ce"]))
+
+    words = ["--t1ce", files["t1ce"], "--mask", files["mask"], "--preset", "ibsi_like_32"]
+    code, _, err = _run(monkeypatch, capsys, *words)
+
+    assert 2 == code
+    assert "image-not-finite" in err
 
 
 def test_command_with_a_signature(files, monkeypatch, capsys, tmp_path):

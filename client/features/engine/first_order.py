@@ -10,7 +10,7 @@ V the volume of a voxel in mm^3; P_q the q-th percentile (linear interpolation).
     Kurtosis mean (x - m)^4 / Variance^2      (3 for a Gaussian; IBSI subtracts the 3)
     Entropy - sum p log2 p                    Uniformity sum p^2
 
-Skewness and kurtosis of a constant region are 0.  Source: PyRadiomics 3.0.1; IBSI 1, sections 3.3 and 3.4.
+Skewness and kurtosis of a constant region are 0.  StandardDeviation, the root of Variance, only where asked for by name.  Source: PyRadiomics 3.0.1; IBSI 1, sections 3.3 and 3.4.
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ FIRST_ORDER: dict[str, Callable[[FirstOrder], Any]] = {
     "RobustMeanAbsoluteDeviation": FirstOrder.robust_deviation,
     "RootMeanSquared": lambda f: np.sqrt(f.energy / len(f.x)),
     "Skewness": lambda f: f.standardised_moment(3),
+    "StandardDeviation": lambda f: np.sqrt(f.second_moment),
     "TotalEnergy": lambda f: f.energy * f.voxel_volume,
     "Uniformity": lambda f: np.sum(f.p**2),
     "Variance": lambda f: f.second_moment,

@@ -32,22 +32,16 @@ from client.features.engine.grey_levels import GreyLevels
 from client.features.engine.region import Region
 from client.features.engine.settings import EngineSettings
 
-__all__ = ["GLCM", "Glcm", "count_pairs", "weigh_angles"]
+__all__ = ["GLCM", "Glcm", "weigh_angles"]
 
 Matrix = NDArray[np.float64]
 
 
-def count_pairs(region: Region, levels: GreyLevels, beside: NDArray[np.int32]) -> Matrix:
-    """(angles, levels, levels) pairs of a voxel and its forward neighbour; beside: `rank[region.neighbours]`."""
-    half, size = len(region.angles) // 2, len(levels) + 1
-    code = (levels.rank[:-1] * size)[None] + beside[:half]
-    code += (np.arange(half, dtype=np.int32) * size * size)[:, None]
-    pairs = np.bincount(code.reshape(-1), minlength=half * size * size)
-    return pairs.reshape(half, size, size)[:, 1:, 1:].astype(np.float64)
-
-
 class Glcm:
-    """Normalised matrices with what several features share; angles without a pair are left out."""
+    """Normalised matrices with what several features share; angles without a pair are left out.
+
+    pairs: from `look_around`.
+    """
 
     def __init__(self, pairs: Matrix, levels: GreyLevels, region: Region, settings: EngineSettings) -> None:
         if settings.symmetrical:

@@ -31,16 +31,9 @@ GLDM = {
 }
 
 
-def count_dependences(levels: GreyLevels, beside: NDArray[np.int32], alpha: int) -> LevelBySize:
-    """beside: (angles, N) rank of every neighbour, both ways, 0 outside."""
-    rank = levels.rank[:-1]
-    if alpha == 0:
-        alike = beside == rank[None]
-    else:
-        value = np.concatenate([[0], levels.values])
-        alike = (np.abs(value[beside] - value[rank][None]) <= alpha) & (beside > 0)
-    dependent = np.count_nonzero(alike, axis=0)
-    width = int(dependent.max()) + 1
-    counts = np.bincount((rank - 1) * width + dependent, minlength=len(levels) * width)
+def count_dependences(levels: GreyLevels, alike: NDArray[np.int32]) -> LevelBySize:
+    """alike: (N,) dependent neighbours of each voxel, from `look_around`."""
+    width = int(alike.max()) + 1
+    counts = np.bincount((levels.rank.astype(np.intp) - 1) * width + alike, minlength=len(levels) * width)
     matrix = counts.reshape(1, len(levels), width).astype(np.float64)
     return LevelBySize(matrix, levels.values, np.arange(1, width + 1))

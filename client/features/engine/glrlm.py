@@ -38,15 +38,22 @@ GLRLM = {
 def count_runs(region: Region, levels: GreyLevels, settings: EngineSettings) -> LevelBySize:
     """A run starts where the line does, after a gap in the ROI, or where the level changes."""
     lines = region.lines
-    along = np.take(levels.rank, lines.order).reshape(-1)
-    begins = lines.starts.reshape(-1).copy()
-    begins[1:] |= along[1:] != along[:-1]
-    start = np.flatnonzero(begins)
-    length = np.diff(start, append=along.size)
-    longest = int(length.max(initial=1))
-    code = (start // len(region) * len(levels) + along[start] - 1) * longest + length - 1
-    shape = (len(lines.angles), len(levels), longest)
-    counts: NDArray[Any] = np.bincount(code, minlength=int(np.prod(shape))).reshape(shape).astype(np.float64)
+    found = [
+        _runs(np.take(levels.rank, order), starts) for order, starts in zip(lines.order, lines.starts, strict=True)
+    ]
+    longest = max((int(length.max()) for _, length in found), default=1)
+    counts: NDArray[Any] = np.zeros((len(found), len(levels), longest))
+    for number, (level, length) in enumerate(found):
+        code = (level.astype(np.intp) - 1) * longest + length - 1
+        counts[number] = np.bincount(code, minlength=len(levels) * longest).reshape(len(levels), longest)
     if settings.weighting is not None:
         counts = np.tensordot(weigh_angles(lines.angles, region.spacing, settings.weighting), counts, axes=1)[None]
     return LevelBySize(counts, levels.values, np.arange(1, longest + 1))
+
+
+def _runs(along: NDArray[Any], starts: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Level and length of each run of one direction."""
+    begins = starts.copy()
+    begins[1:] |= along[1:] != along[:-1]
+    first = np.flatnonzero(begins)
+    return along[first], np.diff(first, append=along.size)

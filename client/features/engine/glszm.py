@@ -34,15 +34,16 @@ GLSZM = {
 
 def count_zones(region: Region, levels: GreyLevels) -> LevelBySize:
     """Components of the graph whose edges join touching voxels of one level."""
-    rank, beside = levels.rank[:-1], region.touching
-    joined = np.take(levels.rank, beside) == rank[:, None]
+    rank, beside = levels.rank, region.touching
+    outside = np.zeros(1, rank.dtype)
+    joined = np.take(np.concatenate([rank, outside]), beside) == rank[:, None]
     ends = np.zeros(len(region) + 1, np.int32)
     np.cumsum(np.count_nonzero(joined, axis=1), out=ends[1:])
     targets = np.take(beside.reshape(-1), np.flatnonzero(joined))
     graph = csr_matrix((np.ones(len(targets)), targets, ends), shape=(len(region), len(region)))
     graph.has_canonical_format = True  # no edge is listed twice; SciPy would sort them all to find out
     zones, zone_of = connected_components(graph, directed=True, connection="weak")
-    level = np.zeros(zones, np.int32)
+    level = np.zeros(zones, np.intp)
     level[zone_of] = rank
     sizes, size = np.unique(np.bincount(zone_of), return_inverse=True)
     counts = np.bincount((level - 1) * len(sizes) + size, minlength=len(levels) * len(sizes))

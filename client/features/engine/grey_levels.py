@@ -26,11 +26,11 @@ MOST_BINS = 1_000_000
 
 @dataclass(frozen=True)
 class GreyLevels:
-    """rank: (N + 1,) number of each voxel's level among those present, from 1; the last, for "outside", is 0.
+    """rank: (N,) number of each voxel's level among those present, from 1, in the smallest whole-number format.
     values: the levels present, ascending.  counts: voxels of each.  highest: PyRadiomics' Ng.
     """
 
-    rank: NDArray[np.int32]
+    rank: NDArray[Any]
     values: NDArray[np.int64]
     counts: NDArray[np.int64]
     highest: int
@@ -59,11 +59,9 @@ def bin_grey_levels(voxels: NDArray[Any], settings: EngineSettings) -> GreyLevel
     level = np.searchsorted(edges, voxels, side="right")
     counts = np.bincount(level)
     present = np.flatnonzero(counts)
-    rank_of = np.zeros(len(counts), np.int32)
+    rank_of = np.zeros(len(counts), np.min_scalar_type(len(present)))
     rank_of[present] = np.arange(1, len(present) + 1)
-    rank = np.zeros(len(voxels) + 1, np.int32)
-    rank[:-1] = rank_of[level]
-    return GreyLevels(rank, present, counts[present], int(present[-1]))
+    return GreyLevels(rank_of[level], present, counts[present], int(present[-1]))
 
 
 def _check_range(extremes: NDArray[Any], settings: EngineSettings) -> None:

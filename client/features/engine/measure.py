@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.features.engine.first_order import FIRST_ORDER, FirstOrder
-from client.features.engine.glcm import GLCM, Glcm, count_pairs
+from client.features.engine.glcm import GLCM, Glcm
 from client.features.engine.gldm import GLDM, count_dependences
 from client.features.engine.glrlm import GLRLM, count_runs
 from client.features.engine.glszm import GLSZM, count_zones
 from client.features.engine.grey_levels import GreyLevels, bin_grey_levels
 from client.features.engine.level_by_size import LEVEL_BY_SIZE, LevelBySize
+from client.features.engine.look_around import look_around
 from client.features.engine.ngtdm import NGTDM, Ngtdm
 from client.features.engine.region import Region
 from client.features.engine.settings import EngineSettings
@@ -77,17 +78,15 @@ def _textures(
     def take_shared(family: str, features: Mapping[str, str], subject: LevelBySize) -> None:
         found.update({(family, name): _mean(LEVEL_BY_SIZE[features[name]](subject)) for name in wanted[family]})
 
-    if wanted.get("glcm") or wanted.get("gldm") or wanted.get("ngtdm"):
-        # A grey level for every neighbour of every voxel: the one large array, shared by three classes.
-        forward_only = not (wanted.get("gldm") or wanted.get("ngtdm"))
-        half = len(region.angles) // 2
-        beside = np.take(levels.rank, region.neighbours[:half] if forward_only else region.neighbours)
-        if wanted.get("glcm"):
-            take("glcm", GLCM, Glcm(count_pairs(region, levels, beside), levels, region, settings))
-        if wanted.get("gldm"):
-            take_shared("gldm", GLDM, count_dependences(levels, beside, settings.gldm_alpha))
-        if wanted.get("ngtdm"):
-            take("ngtdm", NGTDM, Ngtdm(levels, beside, region.neighbour_count))
+    pairs, alike, total = (bool(wanted.get(family)) for family in ("glcm", "gldm", "ngtdm"))
+    if pairs or alike or total:
+        around = look_around(region, levels, pairs=pairs, alike=alike, total=total, alpha=settings.gldm_alpha)
+        if pairs:
+            take("glcm", GLCM, Glcm(around.pairs, levels, region, settings))
+        if alike:
+            take_shared("gldm", GLDM, count_dependences(levels, around.alike))
+        if total:
+            take("ngtdm", NGTDM, Ngtdm(levels, around.total, region.neighbour_count))
     if wanted.get("glrlm"):
         take_shared("glrlm", GLRLM, count_runs(region, levels, settings))
     if wanted.get("glszm"):

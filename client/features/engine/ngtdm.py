@@ -25,17 +25,14 @@ __all__ = ["NGTDM", "Ngtdm"]
 
 
 class Ngtdm:
-    """beside: (angles, N) rank of every neighbour, both ways, 0 outside; neighbours: (N,) how many are inside."""
+    """total: (N,) sum of the neighbours' levels, from `look_around`; neighbours: (N,) how many are inside."""
 
-    def __init__(self, levels: GreyLevels, beside: NDArray[np.int32], neighbours: NDArray[np.int64]) -> None:
-        value = np.concatenate([[0], levels.values])
-        gapless = levels.highest == len(levels)
-        around = (beside if gapless else value[beside]).sum(axis=0, dtype=np.int64)
-        own = value[levels.rank[:-1]].astype(np.float64)
-        mean = np.divide(around, neighbours, out=own.copy(), where=neighbours > 0)
+    def __init__(self, levels: GreyLevels, total: NDArray[np.int64], neighbours: NDArray[np.int64]) -> None:
+        own = np.concatenate([[0], levels.values])[levels.rank].astype(np.float64)
+        mean = np.divide(total, neighbours, out=own.copy(), where=neighbours > 0)
         apart = np.abs(own - mean)
         self.i = levels.values.astype(np.float64)
-        self.s = np.bincount(levels.rank[:-1], weights=apart, minlength=len(levels) + 1)[1:]
+        self.s = np.bincount(levels.rank, weights=apart, minlength=len(levels) + 1)[1:]
         self.n = len(apart)
         self.p = levels.counts / self.n
 

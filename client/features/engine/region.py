@@ -1,7 +1,8 @@
 """region: the geometry of one ROI that all images, bands and sequences share.
 
-Voxels are numbered 0 .. N-1 in raster order (z, y, x); number N stands for "outside the ROI".  A texture
-matrix is then a histogram of pairs (voxel, neighbour): no image has to be walked through again.
+Voxels are numbered 0 .. N-1 in raster order (z, y, x).  A texture matrix is a histogram of pairs (voxel,
+neighbour), and a neighbour is a fixed step away in the flattened box with a border: no image has to be walked
+through again.
 """
 
 from __future__ import annotations
@@ -60,21 +61,40 @@ class Region:
         return self._directions(self.distances)
 
     @cached_property
-    def neighbours(self) -> NDArray[np.int32]:
-        """(angles, N): number of the neighbour of each voxel in each direction, N where it is outside."""
-        return self._numbers_at(self.angles)
+    def steps(self) -> NDArray[np.intp]:
+        """(angles,): how far the neighbour in each direction is in the flattened box with its border."""
+        return self.angles @ self._strides
+
+    @cached_property
+    def place(self) -> NDArray[np.intp]:
+        """(N,): place of each voxel in the flattened box with its border."""
+        return np.flatnonzero(self._bordered)
+
+    def spread(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Values of the voxels in the flattened box with its border, 0 outside the ROI."""
+        grid = np.zeros(self._bordered.size, values.dtype)
+        grid[self.place] = values
+        return grid
 
     @cached_property
     def touching(self) -> NDArray[np.int32]:
-        """(N, angles): as `neighbours`, at distance 1 and forward only, voxel by voxel: what connects zones."""
-        forward = self._directions((1,))
-        found = self.neighbours if self.distances == (1,) else self._numbers_at(forward)
-        return np.ascontiguousarray(found[: len(forward) // 2].T)
+        """(N, angles): number of the neighbour at distance 1 in each forward direction, N outside; connects zones."""
+        number = np.full(self._bordered.size, len(self), np.int32)
+        number[self.place] = np.arange(len(self))
+        angles = self._directions((1,))
+        steps = angles[: len(angles) // 2] @ self._strides
+        found = np.empty((len(self), len(steps)), np.int32)
+        for column, step in enumerate(steps):
+            found[:, column] = np.take(number, self.place + step)
+        return found
 
     @cached_property
     def neighbour_count(self) -> NDArray[np.int64]:
         """(N,): neighbours of each voxel that are inside."""
-        return np.count_nonzero(self.neighbours < len(self), axis=0)
+        inside, count = self._bordered.reshape(-1), np.zeros(len(self), np.int64)
+        for step in self.steps:
+            count += np.take(inside, self.place + step)
+        return count
 
     @cached_property
     def lines(self) -> Lines:
@@ -112,13 +132,14 @@ class Region:
             ) from None
         return np.asarray(found)
 
-    def _numbers_at(self, angles: NDArray[Any]) -> NDArray[np.int32]:
-        reach = int(np.abs(angles).max(initial=1))
-        padded = np.pad(self.inside, reach)
-        number = np.full(padded.shape, len(self), np.int32)
-        number[padded] = np.arange(len(self))
-        stride = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1])
-        return number.reshape(-1)[np.flatnonzero(padded)[None] + (angles @ stride)[:, None]]
+    @cached_property
+    def _bordered(self) -> NDArray[np.bool_]:
+        return np.pad(self.inside, max(self.distances))
+
+    @cached_property
+    def _strides(self) -> NDArray[np.intp]:
+        _, height, width = self._bordered.shape
+        return np.array([height * width, width, 1])
 
 
 LINE_GAP = 1 << 20

@@ -8,6 +8,9 @@ A, V: area and volume of the surface mesh; l1 >= l2 >= l3: eigenvalues of the co
     Elongation sqrt(l2 / l1)      Flatness sqrt(l3 / l1)
     Maximum3DDiameter, and Maximum2DDiameter{Slice, Column, Row} within planes of equal z, y, x
 
+Only where asked for by name, since they repeat Sphericity:
+    Compactness1 V / sqrt(pi A^3)     Compactness2 36 pi V^2 / A^3     SphericalDisproportion 1 / Sphericity
+
 Millimetres throughout.  Source: PyRadiomics 3.0.1; IBSI 1, section 3.1.
 """
 
@@ -64,6 +67,8 @@ class Shape:
 
 
 SHAPE: dict[str, Callable[[Shape], float]] = {
+    "Compactness1": lambda s: s.mesh[1] / (s.mesh[0] ** (3 / 2) * np.sqrt(np.pi)),
+    "Compactness2": lambda s: 36 * np.pi * s.mesh[1] ** 2 / s.mesh[0] ** 3,
     "Elongation": lambda s: s.ratio(1),
     "Flatness": lambda s: s.ratio(0),
     "LeastAxisLength": lambda s: s.axis(0),
@@ -75,6 +80,7 @@ SHAPE: dict[str, Callable[[Shape], float]] = {
     "MeshVolume": lambda s: s.mesh[1],
     "MinorAxisLength": lambda s: s.axis(1),
     "Sphericity": lambda s: (36 * np.pi * s.mesh[1] ** 2) ** (1 / 3) / s.mesh[0],
+    "SphericalDisproportion": lambda s: s.mesh[0] / (36 * np.pi * s.mesh[1] ** 2) ** (1 / 3),
     "SurfaceArea": lambda s: s.mesh[0],
     "SurfaceVolumeRatio": lambda s: s.mesh[0] / s.mesh[1],
     "VoxelVolume": lambda s: len(s.region) * float(np.prod(s.spacing)),

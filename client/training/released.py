@@ -1,0 +1,124 @@
+"""released: a finished classifier as a study publishes it (safetensors and JSON), applied and explained in plain numpy.
+
+    hidden = ReLU(W v + b)        v: standardised visual features over the square root of their number
+    margin = w . (hidden, r) + c  r: standardised signature; w, c: difference of the two logits' weights
+
+The margin is the logit of the safety score; low means altered.  It is a sum, so each of its inputs (10 hidden units
+and 19 radiomics features in the paper) has an exact contribution w_i x_i.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load
+
+from common.config.modelling import HeadSettings
+from common.errors import InputError
+from common.networks.fused_head import CLASSES
+from common.tables import FeatureTable
+
+__all__ = ["Explained", "ReleasedModel", "explain", "read_released"]
+
+Array = np.ndarray[Any, Any]
+ARRAYS = (
+    "visual.weight",
+    "visual.bias",
+    "fusion.weight",
+    "fusion.bias",
+    "radiomics_mean",
+    "radiomics_deviation",
+    "visual_mean",
+    "visual_deviation",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ReleasedModel:
+    """arrays: by name as in `ARRAYS`; about: what stands beside them; sha256: of the file of numbers."""
+
+    arrays: dict[str, Array]
+    signature: tuple[str, ...]
+    about: dict[str, Any]
+    sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """margins: (cases,); contributions: (cases, inputs) in the order of inputs, which with `constant` sum to the margins.
+
+    radiomics_z: (cases, signature) standard deviations from the training mean; visual_z: (cases,) root mean square over
+    the visual features, about 1 for a case like those trained on.
+    """
+
+    margins: Array
+    inputs: tuple[str, ...]
+    contributions: Array
+    constant: float
+    radiomics_z: Array
+    visual_z: Array
+
+
+def read_released(folder: Path) -> ReleasedModel:
+    """model.safetensors and model.json; InputError `model-unreadable`, `model-incomplete` or `model-harmonised`."""
+    try:
+        data = (folder / "model.safetensors").read_bytes()
+        about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        arrays = load(data)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _fault("model-unreadable", "The released model cannot be read.", f"{folder}: {error}") from None
+    missing = [name for name in ARRAYS if name not in arrays]
+    signature = about.get("signature") if isinstance(about, dict) else None
+    if missing or not isinstance(signature, list) or len(signature) != len(arrays["radiomics_mean"]):
+        raise _fault("model-incomplete", "The released model lacks parts.", ", ".join(missing) or "signature")
+    if about.get("harmonisation", "none") != "none":
+        raise _fault(
+            "model-harmonised",
+            "The model wants harmonised features, and the shift of a new scanner is not known.",
+            f"{about['harmonisation']}",
+        )
+    return ReleasedModel(arrays, tuple(signature), about, hashlib.sha256(data).hexdigest())
+
+
+def explain(table: FeatureTable, visual: Array, model: ReleasedModel, head: HeadSettings) -> Explained:
+    """Score cases; visual: (cases, length), raw.
+
+    InputError `model-not-additive` for the paper's literal ReLU on the logits, which has no contributions.
+    """
+    if head.relu == "paper_literal":
+        raise _fault("model-not-additive", "A ReLU on the logits leaves no contributions of inputs.", "head.relu")
+    parts = model.arrays
+    radiomics = (table.columns(model.signature).values - parts["radiomics_mean"]) / parts["radiomics_deviation"]
+    if visual.shape[1] != len(parts["visual_mean"]):
+        raise _fault(
+            "model-other-visual",
+            f"The model wants {len(parts['visual_mean'])} visual features, the cases have {visual.shape[1]}.",
+            "visual",
+        )
+    standardised = (visual.astype(np.float32) - parts["visual_mean"]) / parts["visual_deviation"]
+    hidden = standardised @ parts["visual.weight"].T / np.sqrt(visual.shape[1]) + parts["visual.bias"]
+    if head.relu == "visual":
+        hidden = np.maximum(hidden, 0)
+    altered, other = CLASSES.index("altered"), CLASSES.index("not_altered")
+    weight = parts["fusion.weight"].astype(np.float64)
+    contributions = np.hstack([hidden, radiomics]) * (weight[other] - weight[altered])
+    constant = float(parts["fusion.bias"][other]) - float(parts["fusion.bias"][altered])
+    inputs = (*(f"visual unit {i + 1}" for i in range(hidden.shape[1])), *model.signature)
+    return Explained(
+        contributions.sum(axis=1) + constant,
+        inputs,
+        contributions,
+        constant,
+        radiomics,
+        np.sqrt(np.mean(standardised.astype(np.float64) ** 2, axis=1)),
+    )
+
+
+def _fault(code: str, problem: str, local: str) -> InputError:
+    return InputError(code, field="model", problem=problem, fix="Ask the study for the model it released.", local=local)
