@@ -16,10 +16,13 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from client.site import Site, open_site
-from client.tasks import contingency, evaluate, moments, qualify, quantiles, train_round
+from client.tasks import anova, combat, contingency, covariance, evaluate, moments, qualify, quantiles, train_round
 from common.errors import ProtocolMismatch, StudyError
+from common.messages.anova import AnovaRequest
 from common.messages.base import Refusal, Reply, Request
+from common.messages.combat import CombatRequest
 from common.messages.contingency import ContingencyRequest
+from common.messages.covariance import CovarianceRequest
 from common.messages.evaluate import EvaluateRequest
 from common.messages.moments import MomentsRequest
 from common.messages.qualify import QualifyRequest
@@ -84,6 +87,11 @@ def _qualify(message: Message, context: Context) -> Message:
     return _handle(message, context, QualifyRequest, qualify.answer)
 
 
+@app.query("combat")
+def _combat(message: Message, context: Context) -> Message:
+    return _handle(message, context, CombatRequest, combat.answer)
+
+
 @app.query("moments")
 def _moments(message: Message, context: Context) -> Message:
     return _handle(message, context, MomentsRequest, moments.answer)
@@ -97,6 +105,16 @@ def _quantiles(message: Message, context: Context) -> Message:
 @app.query("contingency")
 def _contingency(message: Message, context: Context) -> Message:
     return _handle(message, context, ContingencyRequest, contingency.answer)
+
+
+@app.query("covariance")
+def _covariance(message: Message, context: Context) -> Message:
+    return _handle(message, context, CovarianceRequest, covariance.answer)
+
+
+@app.query("anova")
+def _anova(message: Message, context: Context) -> Message:
+    return _handle(message, context, AnovaRequest, anova.answer)
 
 
 @app.train("train_round")

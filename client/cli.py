@@ -16,7 +16,7 @@ from client.ingest.table import TableSource, read_mapping
 from client.site import open_site
 from client.tasks.prepare_cohort import PreparationReport, prepare_cohort
 from common.catalogue import SEQUENCES
-from common.command import new_command, run_command, screen
+from common.command import new_command, run_command, say, screen
 from common.config.radiomics import PRESET_NAMES
 
 __all__ = ["main"]
@@ -49,7 +49,7 @@ def check(site: SiteFile, as_json: AsJson = False) -> None:
     table = Table("", "", title="Site check", show_header=False)
     for key, value in result.items():
         table.add_row(key, str(value))
-    _say(result, as_json, table)
+    say(result, table, as_json=as_json)
 
 
 @app.command()
@@ -72,7 +72,7 @@ def prepare(
             pictures=pictures,
         )
     cache = opened.settings.cache
-    _say(_as_dict(report, cache), as_json, _outcome_table(report))
+    say(_as_dict(report, cache), _outcome_table(report), as_json=as_json)
     for outcome in report.outcomes:
         if outcome.status == "failed":
             screen.print(outcome.reason, style="red", markup=False, highlight=False)
@@ -116,7 +116,7 @@ def features(
     table = Table("feature", "value", title="Radiomics")
     for name, value in result.values.items():
         table.add_row(name, f"{value:.10g}")
-    _say(result.values, as_json, table)
+    say(result.values, table, as_json=as_json)
 
 
 @app.command("import-table")
@@ -150,7 +150,7 @@ def import_table(
     picture = Table("", "", title="Import", show_header=False)
     for key, value in result.items():
         picture.add_row(key, str(value) if isinstance(value, int) else f"{len(value)}: {', '.join(value[:5])}")
-    _say(result, as_json, picture)
+    say(result, picture, as_json=as_json)
 
 
 @app.command()
@@ -174,18 +174,18 @@ def score(
         ends = [f"{name} {row['contributions'][name]:+.2f}" for name in (order[0], order[-1])]
         called = "altered" if row["called_altered"] else "not altered"
         table.add_row(row["pseudonym"], f"{row['safety_score']:.3f}", called, *ends, str(len(row["far"])))
-    _say({**scored.summary, "cases_scored": list(scored.rows), "file": str(scored.file)}, as_json, table)
+    say({**scored.summary, "cases_scored": list(scored.rows), "file": str(scored.file)}, table, as_json=as_json)
 
 
-@app.command()
-def card(
+@app.command("feature-card")
+def feature_card(
     site: SiteFile,
     out: Annotated[Path | None, typer.Option(help="folder for feature_card.json and .md; default: the cache")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Describe the features of the prepared cases: definitions, redundancy, and stability where it was measured.
 
-    Example: fedmidline-site card --site site_configs/sites/tcga-example.yaml
+    Example: fedmidline-site feature-card --site site_configs/sites/tcga-example.yaml
     """
     from client.features.card import card_markdown
     from client.tasks.describe_features import describe_features
@@ -200,7 +200,7 @@ def card(
     for key, value in {**result.get("redundancy", {}), **result.get("stability", {})}.items():
         table.add_row(key, str(value) if not isinstance(value, list | tuple) else f"{len(value)}: see feature_card.md")
     table.add_row("written to", str(folder))
-    _say(result, as_json, table)
+    say(result, table, as_json=as_json)
 
 
 def main() -> None:
@@ -232,10 +232,3 @@ def _outcome_table(report: PreparationReport) -> Table:
         seconds = f"{sum(outcome.seconds.values()):.0f}" if outcome.seconds else ""
         table.add_row(outcome.pseudonym, outcome.status, "; ".join(outcome.warnings), seconds)
     return table
-
-
-def _say(result: dict[str, Any], as_json: bool, picture: Table) -> None:
-    if as_json:
-        print(json.dumps(result))
-    else:
-        screen.print(picture)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import click
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from common.errors import StudyError
 
-__all__ = ["RESEARCH_USE_ONLY", "new_command", "run_command", "screen"]
+__all__ = ["RESEARCH_USE_ONLY", "new_command", "run_command", "say", "screen"]
 
 RESEARCH_USE_ONLY = "Research use only, not a medical device."
 INTERRUPTED = 4
@@ -26,6 +29,14 @@ def new_command(purpose: str) -> typer.Typer:
         pretty_exceptions_enable=False,
         help=f"{purpose} {RESEARCH_USE_ONLY}",
     )
+
+
+def say(result: dict[str, Any], picture: RenderableType, *, as_json: bool) -> None:
+    """A result as JSON on standard output for machines, or as a picture on standard error for people."""
+    if as_json:
+        print(json.dumps(result))
+    else:
+        screen.print(picture, soft_wrap=isinstance(picture, str))
 
 
 def run_command(command: typer.Typer) -> None:

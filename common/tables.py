@@ -37,6 +37,10 @@ class FeatureTable:
     def __len__(self) -> int:
         return len(self.altered)
 
+    def with_values(self, values: FeatureArray) -> Self:
+        """The same cases and features with other values."""
+        return replace(self, values=values)
+
     def columns(self, names: tuple[str, ...]) -> Self:
         """The same cases with only these features, in the order asked for."""
         place = {name: i for i, name in enumerate(self.names)}

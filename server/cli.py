@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 from rich.table import Table
 
 from common.catalogue import radiomics_names
-from common.command import new_command, run_command, screen
+from common.command import new_command, run_command, say
 from common.errors import InputError
 from server.checkpoint import CHECKPOINT, load_checkpoint
 from server.reporting.content import StudyContent
@@ -41,13 +40,10 @@ def status(study: Folder, as_json: AsJson = False) -> None:
         "excluded": state.excluded,
         "exchanges": [e.model_dump() for e in state.exchanges],
     }
-    if as_json:
-        print(json.dumps(result))
-        return
     table = Table("phase", "exchange", "round", *state.sites, title=f"{state.study}: {state.status()}")
     for e in state.exchanges:
         table.add_row(e.phase, e.action, str(e.round or ""), *(e.roster.get(site, "") for site in state.sites))
-    screen.print(table)
+    say(result, table, as_json=as_json)
 
 
 @app.command()
@@ -66,10 +62,7 @@ def report(study: Folder, out: Annotated[Path, typer.Option(help="folder to writ
         )
     content = _content(state)
     result = write_report(out, content, seed=state.protocol.seed)
-    if as_json:
-        print(json.dumps(result))
-    else:
-        screen.print(f"report: {out / 'report.html'}", soft_wrap=True)
+    say(result, f"report: {out / 'report.html'}", as_json=as_json)
 
 
 def main() -> None:
@@ -85,14 +78,14 @@ def _content(state: StudyState) -> StudyContent:
     """What a report can say without any case."""
     if state.selection is None:
         raise ValueError("no selection")
-    information = dict(zip(radiomics_names(), state.selection.mutual_information, strict=True))
+    scores = dict(zip(radiomics_names(), state.selection.scores, strict=True))
     return StudyContent(
         title=f"Study {state.study}",
         status=state.status(),
         synthetic=False,
         cases=(),
         arms=(),
-        ranking=tuple((name, float(information[name])) for name in state.selection.signature),
+        ranking=tuple((name, float(scores[name])) for name in state.selection.signature),
         ties=state.selection.ties,
         selection_method=state.protocol.selection.method,
         exchanges=state.exchanges,

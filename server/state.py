@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from common.catalogue import radiomics_names
 from common.config.protocol import Protocol
 from common.messages.base import Array, Arrays
+from common.messages.harmoniser import Harmoniser
 from common.messages.model import ModelState
 from common.messages.qualify import QualifyReply
 
@@ -49,20 +50,24 @@ class FeatureMoments(_Value):
 
 
 class Selection(_Value):
-    """The signature in rank order, with every feature's mutual information (nats) in catalogue order.
+    """The signature in rank order.
 
-    ties: features of equal score at the cut, decided by name.
+    scores: every feature's, in catalogue order: mutual information in nats, or F where the protocol says anova_f.
+    edges: (features, bins - 1) it was counted over.  ties: features of equal score at the cut, decided by name.
     """
 
     signature: tuple[str, ...]
-    mutual_information: Array
+    scores: Array
     edges: Array
     ties: tuple[str, ...]
 
 
 class StudyState(_Value):
-    """Frozen; `evolve` gives the next state.  `scratch` is a phase's unfinished work: a checkpoint does
-    not keep it, so a phase that was interrupted starts again, but a finished round never does.
+    """Frozen; `evolve` gives the next state.
+
+    taking_part: the sites whose replies the running phase adds up; the driver sets it.
+    scratch: a phase's unfinished work.  A checkpoint keeps neither, so a phase that was interrupted starts
+        again, but a finished round never does.
     """
 
     study: str
@@ -70,6 +75,7 @@ class StudyState(_Value):
     sites: tuple[str, ...]
     qualified: dict[str, QualifyReply] = {}
     excluded: dict[str, str] = {}
+    harmoniser: Harmoniser | None = None
     moments: FeatureMoments | None = None
     selection: Selection | None = None
     weights: Arrays = Field(default_factory=dict)
@@ -77,6 +83,7 @@ class StudyState(_Value):
     histograms: Arrays = Field(default_factory=dict)
     exchanges: tuple[Exchange, ...] = ()
     finished: bool = False
+    taking_part: tuple[str, ...] = Field(default=(), exclude=True)
     scratch: Any = Field(default=None, exclude=True)
 
     def evolve(self, **changes: Any) -> Self:
@@ -96,6 +103,7 @@ class StudyState(_Value):
         place = {name: i for i, name in enumerate(radiomics_names())}
         columns = [place[name] for name in signature]
         return ModelState(
+            harmoniser=self.require_harmoniser(),
             weights=self.weights,
             signature=signature,
             radiomics_mean=self.moments.radiomics_mean[columns],
@@ -103,6 +111,12 @@ class StudyState(_Value):
             visual_mean=self.moments.visual_mean,
             visual_deviation=self.moments.visual_deviation,
         )
+
+    def require_harmoniser(self) -> Harmoniser:
+        """What features go through; only after harmonise."""
+        if self.harmoniser is None:
+            raise ValueError("the harmoniser exists only after harmonise")
+        return self.harmoniser
 
     def status(self) -> str:
         """`completed` only when every expected site contributed to every exchange."""

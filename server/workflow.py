@@ -15,8 +15,11 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from common.errors import QuorumLost, StudyError
+from common.messages.anova import AnovaReply
 from common.messages.base import Refusal, Reply, Request
+from common.messages.combat import CombatReply
 from common.messages.contingency import ContingencyReply
+from common.messages.covariance import CovarianceReply
 from common.messages.evaluate import EvaluateReply
 from common.messages.moments import MomentsReply
 from common.messages.qualify import QualifyReply
@@ -38,9 +41,12 @@ PHASES: tuple[Phase, ...] = (Qualify(), Harmonise(), Select(), Train(), Evaluate
 
 ANSWERS: dict[str, tuple[str, type[Reply]]] = {
     "qualify": ("query", QualifyReply),
+    "combat": ("query", CombatReply),
     "moments": ("query", MomentsReply),
     "quantiles": ("query", QuantilesReply),
     "contingency": ("query", ContingencyReply),
+    "covariance": ("query", CovarianceReply),
+    "anova": ("query", AnovaReply),
     "train_round": ("train", TrainRoundReply),
     "evaluate": ("evaluate", EvaluateReply),
 }
@@ -97,9 +103,9 @@ def _run_phase(
     notify: Callable[[Exchange], None],
 ) -> StudyState:
     """All exchanges of one phase; `nodes` (site -> node) is filled as sites make themselves known."""
-    participants: tuple[str, ...] | None = None
+    state = state.evolve(taking_part=state.active or state.sites)
     while (request := phase.request(state)) is not None:
-        asked = participants or state.active or state.sites
+        asked = state.taking_part
         begun = time.monotonic()
         answers = _exchange(grid, request, asked, nodes, state)
         _name_the_others(answers, state)
@@ -119,15 +125,14 @@ def _run_phase(
         notify(exchange)
         _require_quorum(state, answers, checkpoint)
         survivors = tuple(sorted(answers.replies))
-        if phase.fixed_roster and participants is not None and survivors != participants:
-            # Counts of different sites must not be mixed: begin the phase again with those left.
-            state, participants = state.evolve(scratch=None), survivors
+        if phase.fixed_roster and survivors != state.taking_part:
+            # Sums over different sites must not be mixed: begin the phase again with those left.
+            state = state.evolve(scratch=None, taking_part=survivors)
             continue
-        participants = survivors if phase.fixed_roster else None
         replies = {site: answers.replies[site] for site in survivors}
         state = phase.conclude(state, replies)
         save_checkpoint(checkpoint, state)
-    return state.evolve(scratch=None)
+    return state.evolve(scratch=None, taking_part=())
 
 
 def _exchange(grid: Grid, request: Request, asked: Iterable[str], nodes: dict[str, int], state: StudyState) -> _Answers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from client.site import read_settings_text
-from common.command import new_command, run_command, screen
+from common.command import new_command, run_command, say, screen
 from common.config.parse import parse_settings
 from common.config.protocol import Protocol
 from server.state import Exchange
@@ -22,10 +21,12 @@ from simulation.run_replay import Progress as ReplayProgress
 from simulation.run_replay import run_replay
 from simulation.segmenter import train_synthetic_segmenter
 from simulation.size import at_size
+from simulation.statistics.commands import statistics
 
 __all__ = ["main"]
 
 app = new_command("Simulate a federation on one machine.")
+app.add_typer(statistics, name="statistics")
 
 RECOMMENDED = Path(__file__).resolve().parents[1] / "site_configs" / "protocols" / "recommended.yaml"
 
@@ -62,7 +63,7 @@ def cohort(
         manifest = make_cohort(
             out, settings, workers=workers, progress=lambda done, _: bars.update(bar, completed=done)
         )
-    _say({"manifest": str(manifest), "cases": altered + not_altered}, as_json, f"cohort written: {manifest}")
+    say({"manifest": str(manifest), "cases": altered + not_altered}, f"cohort written: {manifest}", as_json=as_json)
 
 
 @app.command()
@@ -101,7 +102,7 @@ def replay(
             notes=tuple(f"size {size}: {change}" for change in changes),
             progress=_replay_progress(bars),
         )
-    _say(report, as_json, f"report: {out / 'report' / 'report.html'}")
+    say(report, f"report: {out / 'report' / 'report.html'}", as_json=as_json)
     if not as_json:
         screen.print(_headline(report))
 
@@ -129,7 +130,11 @@ def segmenter(
             device=device,
             progress=lambda step, loss: bars.update(bar, completed=step, description=f"loss {loss:.3f}"),
         )
-    _say({"weights": str(path), "held_out_mean_dice": dice}, as_json, f"{path}: Dice {dice:.3f} on held-out heads")
+    say(
+        {"weights": str(path), "held_out_mean_dice": dice},
+        f"{path}: Dice {dice:.3f} on held-out heads",
+        as_json=as_json,
+    )
 
 
 def main() -> None:
@@ -178,11 +183,3 @@ def _headline(report: dict[str, Any]) -> Table:
         shares = (f"{100 * test[what]:.0f} %" for what in ("sensitivity", "specificity"))
         table.add_row(name, f"{test['auc']:.3f}", f"{low:.3f} - {high:.3f}", within, *shares)
     return table
-
-
-def _say(result: dict[str, Any], as_json: bool, text: str) -> None:
-    """JSON on standard output, words on standard error."""
-    if as_json:
-        print(json.dumps(result))
-    else:
-        screen.print(text, soft_wrap=True)

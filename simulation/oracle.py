@@ -6,35 +6,40 @@ The federated results must equal these (DESIGN section 1); the replay report pri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from sklearn.feature_selection import f_classif
 from sklearn.metrics import mutual_info_score
 from sklearn.preprocessing import StandardScaler
 
-from client.store.cohort import SiteCohort
+from client.site import Site
+from client.store.cohort import ScoredCases, SiteCohort
+from client.tasks.load_cohort import case_design
 from client.training.fused import train_locally
 from common.catalogue import PAPER_SIGNATURE, radiomics_names
 from common.config.protocol import Protocol
+from common.messages.harmoniser import Harmoniser
 from common.messages.model import ModelState
 from common.networks.fused_head import initial_weights
+from common.stats.combat import BatchDesign
+from common.stats.selection import decorrelated_k_best, ranking, select_mrmr
 from common.tables import TrainingTable
 from server.strategy.weighted_average import weighted_average
+from simulation.statistics.federated_combat import CombatSite, federated_combat
 
-__all__ = ["Oracle", "pooled_oracle", "with_model"]
-
-DIGITS = 12
+__all__ = ["Oracle", "harmonise_pooled", "pooled_oracle", "with_model"]
 
 
 @dataclass(frozen=True)
 class Oracle:
-    """mutual_information: nats, catalogue order; NaN-free; empty for a fixed signature."""
+    """scores: of every feature, catalogue order, as state.Selection has them."""
 
     radiomics_mean: np.ndarray[Any, Any]
     radiomics_deviation: np.ndarray[Any, Any]
-    mutual_information: np.ndarray[Any, Any]
+    scores: np.ndarray[Any, Any]
     model: ModelState
     losses: tuple[float, ...]
 
@@ -47,17 +52,18 @@ def pooled_oracle(
     device: str = "cpu",
     progress: Callable[[int], None] = lambda _: None,
 ) -> Oracle:
-    """Standardise, select and train on all training cases of `cohort`.
+    """Standardise, select and train on all training cases of `cohort`, which `harmonise_pooled` has made.
 
     site: names the stream of batches, so that a federation of this one site trains bit for bit alike.
     """
     training = cohort.training
     scaler = StandardScaler().fit(training.table.values)
-    mi = _mutual_information(training.table, protocol.selection.bins)
-    signature = _signature(mi, protocol)
+    scores = _scores(training.table, protocol)
+    signature = _signature(training.table, scores, protocol)
     columns = [radiomics_names().index(name) for name in signature]
     mean, deviation = _visual_moments(training.visual)
     model = ModelState(
+        harmoniser=Harmoniser(),
         weights=initial_weights(protocol.visual.length, len(signature), protocol.head, seed=protocol.seed),
         signature=signature,
         radiomics_mean=scaler.mean_[columns],
@@ -81,7 +87,7 @@ def pooled_oracle(
         losses.append(update.loss)
         model = with_model(model, weighted_average(model.weights, [update.deltas], [update.cases]))
         progress(number)
-    return Oracle(scaler.mean_, scaler.scale_, mi, model, tuple(losses))
+    return Oracle(scaler.mean_, scaler.scale_, scores, model, tuple(losses))
 
 
 def with_model(model: ModelState, weights: dict[str, np.ndarray[Any, Any]]) -> ModelState:
@@ -89,22 +95,73 @@ def with_model(model: ModelState, weights: dict[str, np.ndarray[Any, Any]]) -> M
     return model.model_copy(update={"weights": weights})
 
 
-def _signature(mi: np.ndarray[Any, Any], protocol: Protocol) -> tuple[str, ...]:
-    """The k best, ties by name, as SelectKBest with a defined order."""
-    if protocol.selection.method == "fixed_signature":
+def harmonise_pooled(cohort: SiteCohort, site: Site, owner: Mapping[str, str]) -> SiteCohort:
+    """All cases harmonised on one computer.
+
+    site: the single centre that holds them; owner: who holds each pseudonym in the federation.
+    """
+    method = site.protocol.harmonisation.method
+    if method == "none":
+        return cohort
+    views: tuple[ScoredCases, ScoredCases] = (cohort.training, cohort.test)
+    if method == "site_zscore":
+        owners = [np.array([owner[p] for p in view.pseudonyms]) for view in views]
+        values = [view.table.values.copy() for view in views]
+        for name in sorted(set(owner.values())):
+            scaler = StandardScaler().fit(cohort.training.table.values[owners[0] == name])
+            for held, mine in zip(values, owners, strict=True):
+                if (mine == name).any():
+                    held[mine == name] = scaler.transform(held[mine == name])
+    else:
+        designs = [_pooled_design(site, view.pseudonyms, owner) for view in views]
+        model = federated_combat([CombatSite(cohort.training.table, designs[0])], site.protocol.harmonisation)
+        values = [model.apply(0, v.table.values, d) for v, d in zip(views, designs, strict=True)]
+    return SiteCohort(
+        replace(cohort.training, table=cohort.training.table.with_values(values[0])),
+        replace(cohort.test, table=cohort.test.table.with_values(values[1])),
+    )
+
+
+def _pooled_design(site: Site, pseudonyms: tuple[str, ...], owner: Mapping[str, str]) -> BatchDesign:
+    """Batches as the federation has them: a site's name is its owner's, not the single centre's."""
+    design = case_design(site, pseudonyms)
+    here = site.settings.name
+    names = (b.replace(here, owner[p], 1) for b, p in zip(design.batch, pseudonyms, strict=True))
+    return design if site.protocol.harmonisation.batch == "scanner" else replace(design, batch=tuple(names))
+
+
+def _signature(table: TrainingTable, scores: np.ndarray[Any, Any], protocol: Protocol) -> tuple[str, ...]:
+    """The k best, ties by name; numpy's correlations where the protocol looks at them."""
+    selection, names = protocol.selection, radiomics_names()
+    if selection.method == "fixed_signature":
         return PAPER_SIGNATURE
-    names = radiomics_names()
-    order: Sequence[int] = sorted(range(len(names)), key=lambda i: (-round(float(mi[i]), DIGITS), names[i]))
-    return tuple(names[i] for i in order[: protocol.selection.k])
+    order = ranking(names, scores)
+    if selection.method in {"mutual_information", "anova_f"}:
+        return tuple(names[i] for i in order[: selection.k])
+    columns = order[: max(selection.candidates, selection.k)]
+    candidates, correlation = [names[i] for i in columns], np.corrcoef(table.values[:, columns], rowvar=False)
+    if selection.method == "mrmr":
+        return select_mrmr(candidates, scores[columns], correlation, selection.k).names
+    limit = selection.largest_correlation
+    return decorrelated_k_best(candidates, scores[columns], correlation, selection.k, limit=limit).names
 
 
-def _mutual_information(table: TrainingTable, bins: int) -> np.ndarray[Any, Any]:
-    """Sklearn's mutual_info_score over numpy's equal-frequency bins."""
-    edges = np.quantile(table.values, np.arange(1, bins) / bins, axis=0)
+def _scores(table: TrainingTable, protocol: Protocol) -> np.ndarray[Any, Any]:
+    """Scikit-learn's mutual_info_score over numpy's bins, or its F."""
+    selection, values = protocol.selection, table.values
+    if selection.method == "anova_f":
+        return np.asarray(np.nan_to_num(f_classif(values, table.altered)[0]))
+    if selection.binning == "quantile":
+        edges = np.quantile(values, np.arange(1, selection.bins) / selection.bins, axis=0)
+    else:
+        outer = np.quantile(values, (0.01, 0.99), axis=0)
+        if selection.binning == "mean_deviation":
+            outer = values.mean(axis=0) + values.std(axis=0) * np.array([[-2.5], [2.5]])
+        edges = np.linspace(outer[0], outer[1], selection.bins + 1)[1:-1]
     return np.array(
         [
             mutual_info_score(table.altered, np.searchsorted(edges[:, j], column, side="right"))
-            for j, column in enumerate(table.values.T)
+            for j, column in enumerate(values.T)
         ]
     )
 

@@ -45,11 +45,15 @@ class ReplaySettings:
 
 @dataclass(frozen=True)
 class ReplayFolder:
-    """Where things lie in a run's folder."""
+    """Where things lie in a run's folder.
+
+    study_name: under it the hospitals keep the scores of their cases, so no two studies of a run share one.
+    """
 
     root: Path
     protocol: Protocol
     cache: Path
+    study_name: str = "replay"
     timings: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -134,10 +138,10 @@ def federate(
     """Run the folder's study over the sites on the engine asked for."""
     if not settings.resume:
         (folder.study.parent / CHECKPOINT).unlink(missing_ok=True)
-    name = folder.study.parent.name
+    _write_yaml(folder.protocol_file, folder.protocol.model_dump(mode="json"))
     _write_yaml(
         folder.study,
-        {"name": name, "protocol": str(folder.protocol_file.resolve()), "sites": sorted(sites)},
+        {"name": folder.study_name, "protocol": str(folder.protocol_file.resolve()), "sites": sorted(sites)},
     )
     return ENGINES[settings.engine](folder.study, [sites[name] for name in sorted(sites)], notify=notify)
 

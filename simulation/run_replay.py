@@ -28,8 +28,9 @@ from server.reporting.report import write_report
 from server.state import Exchange, StudyState
 from simulation.arms import compare_with_oracle, federated_arm, scored_arm
 from simulation.cohort.make_cohort import CohortSettings, make_cohort
-from simulation.oracle import pooled_oracle
+from simulation.oracle import harmonise_pooled, pooled_oracle
 from simulation.replay import ReplayFolder, ReplaySettings, build_sites, federate, prepare
+from simulation.sections import describe
 
 __all__ = ["Progress", "run_replay"]
 
@@ -96,11 +97,12 @@ def _compare(
     rows = {name: read_manifest(open_site(path).settings.manifest, site=name) for name, path in sites.items()}
     owner = {row.pseudonym: name for name, held in rows.items() for row in held}
     progress.stage("pooled oracle")
-    oracle = pooled_oracle(everyone, protocol, site=site.settings.name)
+    pooled = harmonise_pooled(everyone, site, owner)
+    oracle = pooled_oracle(pooled, protocol, site=site.settings.name)
     losses = tuple(e.loss for e in state.exchanges if e.loss is not None)
     arms = [
         federated_arm(sites, state.study, losses),
-        scored_arm("pooled", "one computer with all cases", oracle, everyone, owner, protocol),
+        scored_arm("pooled", "one computer with all cases", oracle, pooled, owner, protocol),
     ]
     for name, path in sites.items():
         progress.stage(f"{name} alone")
@@ -111,14 +113,18 @@ def _compare(
     training = protocol.training.model_copy(
         update={"strategy": "fedsgd", "rounds": EXACT_ROUNDS, "learning_rate": EXACT_RATE}
     )
-    exact = ReplayFolder(folder.root / "exact", protocol.model_copy(update={"training": training}), folder.cache)
+    exact = ReplayFolder(
+        folder.root / "exact", protocol.model_copy(update={"training": training}), folder.cache, "exact"
+    )
     exact_sites = build_sites(exact, settings, folder.single_centre.parent / "manifest.csv")
     exact_state = federate(exact, exact_sites, ReplaySettings("local", settings.partition, settings.sites))
-    exact_oracle = pooled_oracle(everyone, exact.protocol, site=site.settings.name)
+    exact_oracle = pooled_oracle(pooled, exact.protocol, site=site.settings.name)
+    everybody = {row.pseudonym: row for held in rows.values() for row in held}
+    sections = describe(folder, sites, settings, state, arms[0], everybody, stage=progress.stage)
     selection = state.selection
     if selection is None:
         raise ValueError("the study is not finished")
-    information = dict(zip(everyone.training.table.names, selection.mutual_information, strict=True))
+    scores = dict(zip(everyone.training.table.names, selection.scores, strict=True))
     visual = protocol.visual.length
     hidden = protocol.head.hidden
     return StudyContent(
@@ -127,7 +133,7 @@ def _compare(
         synthetic=True,
         cases=tuple(_case_line(row, name) for name, held in sorted(rows.items()) for row in held),
         arms=tuple(arms),
-        ranking=tuple((name, float(information[name])) for name in selection.signature),
+        ranking=tuple((name, float(scores[name])) for name in selection.signature),
         ties=selection.ties,
         selection_method=protocol.selection.method,
         exchanges=state.exchanges,
@@ -146,6 +152,7 @@ def _compare(
             "first layer": visual * hidden + hidden,
             "second layer": 2 * (hidden + len(selection.signature)) + 2,
         },
+        sections=sections,
     )
 
 

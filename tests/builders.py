@@ -11,11 +11,15 @@ import yaml
 
 from client.case import CaseRow
 from client.ingest.manifest import COLUMNS
+from client.site import Site, open_site
+from client.store.cohort import SiteCohort, TestCases, TrainingCases
 from client.store.feature_store import CaseFeatures, FeatureStore
 from client.store.fingerprints import FingerprintBook
+from client.tasks.load_cohort import load_cohort
 from common.catalogue import radiomics_names
 from common.config.protocol import Protocol
 from common.config.visual import VisualSettings
+from common.tables import TestTable, TrainingTable
 
 FEATURES = len(radiomics_names())
 
@@ -41,8 +45,21 @@ class Federation:
     protocol: Protocol
 
 
-def write_site(folder: Path, name: str, protocol: Protocol, cases: int, *, seed: int, one_class: bool = False) -> Path:
-    """A hospital with `cases` prepared cases, half of them altered, a quarter of them test cases."""
+def write_site(
+    folder: Path,
+    name: str,
+    protocol: Protocol,
+    cases: int,
+    *,
+    seed: int,
+    one_class: bool = False,
+    scanners: tuple[str, ...] = (),
+) -> Path:
+    """A hospital with `cases` prepared cases, half of them altered, a quarter of them test cases.
+
+    scanners: used in turn, each with a shift of its own; one of the hospital's own by default.
+    """
+    scanners = scanners or (f"scanner of {name}",)
     home = folder / name
     home.mkdir(parents=True)
     rng = np.random.default_rng(seed)
@@ -50,21 +67,26 @@ def write_site(folder: Path, name: str, protocol: Protocol, cases: int, *, seed:
     rows = []
     for i in range(cases):
         altered = one_class or i % 2 == 0
-        image = home / f"case-{i}.nii.gz"
+        pseudonym = f"{name}-{i}"
+        image = home / f"{pseudonym}.nii.gz"
         image.write_bytes(f"{name}{i}".encode())
         cells = dict.fromkeys(COLUMNS, "") | {
-            "pseudonym": f"case-{i}",
+            "pseudonym": pseudonym,
             "t1ce_path": image.name,
             "flair_path": image.name,
             "label": "altered" if altered else "not_altered",
+            "age_years": str(int(rng.integers(8, 80))),
+            "sex": ("female", "male")[int(rng.integers(2))],
+            "scanner": scanners[i % len(scanners)],
             "split": "test" if i % 4 >= 2 and i >= cases // 2 else "train",
         }
         rows.append(cells)
-        row = CaseRow(f"case-{i}", str(image.resolve()), str(image.resolve()), "", "", altered, None, *[""] * 5)
+        row = CaseRow(pseudonym, str(image.resolve()), str(image.resolve()), "", "", altered, None, *[""] * 5)
         key = store.key(book.look_up(row, lambda r: f"{name}-{r.pseudonym}"), protocol.feature_fingerprint())
         signal = np.zeros(FEATURES)
         signal[:40] = 1.2 if altered else -1.2
-        radiomics = (rng.standard_normal(FEATURES) + signal) * np.logspace(-3, 3, FEATURES)
+        shift = np.random.default_rng(sum(scanners[i % len(scanners)].encode())).standard_normal(FEATURES)
+        radiomics = (rng.standard_normal(FEATURES) + signal + 0.3 * shift) * np.logspace(-3, 3, FEATURES)
         visual = rng.standard_normal(protocol.visual.length).astype(np.float32) + (0.2 if altered else -0.2)
         again = protocol.radiomics.perturbations
         repeats = radiomics * (1 + 0.1 * rng.standard_normal((again, FEATURES))) if again else None
@@ -80,9 +102,61 @@ def write_site(folder: Path, name: str, protocol: Protocol, cases: int, *, seed:
     return site
 
 
-def write_federation(folder: Path, protocol: Protocol, sizes: dict[str, int]) -> Federation:
+def pool(federation: Federation) -> SiteCohort:
+    """All cases on one computer, site by site, as they were extracted."""
+    parts = [load_cohort(open_site(path)) for _, path in sorted(federation.sites.items())]
+    training, test = [p.training for p in parts], [p.test for p in parts]
+
+    def join(kind: type, views: list) -> object:
+        tables = [v.table for v in views]
+        return kind(
+            tables[0].names,
+            np.concatenate([t.values for t in tables]),
+            np.concatenate([t.altered for t in tables]),
+        )
+
+    def names(views: list) -> tuple[str, ...]:
+        return tuple(n for v in views for n in v.pseudonyms)
+
+    def maps(views: list) -> np.ndarray:
+        return np.concatenate([v.visual for v in views])
+
+    return SiteCohort(
+        TrainingCases(join(TrainingTable, training), maps(training), names(training)),
+        TestCases(join(TestTable, test), maps(test), names(test)),
+    )
+
+
+def pooled_site(folder: Path, federation: Federation) -> tuple[Site, SiteCohort, dict[str, str]]:
+    """A single centre whose manifest lists everybody, all cases, and who holds each pseudonym."""
+    owner: dict[str, str] = {}
+    rows = []
+    for name, path in federation.sites.items():
+        with (path.parent / "manifest.csv").open(newline="") as file:
+            mine = list(csv.DictReader(file))
+        owner |= {row["pseudonym"]: name for row in mine}
+        rows += mine
+    home = folder / "everyone"
+    home.mkdir()
+    with (home / "manifest.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    (home / "protocol.yaml").write_text(yaml.safe_dump(federation.protocol.model_dump(mode="json")))
+    (home / "site.yaml").write_text(
+        yaml.safe_dump({"name": "everyone", "protocol": "protocol.yaml", "manifest": "manifest.csv"})
+    )
+    return open_site(home / "site.yaml"), pool(federation), owner
+
+
+def write_federation(
+    folder: Path, protocol: Protocol, sizes: dict[str, int], scanners: dict[str, tuple[str, ...]] | None = None
+) -> Federation:
     """A study with prepared hospitals of these sizes."""
-    sites = {name: write_site(folder / "sites", name, protocol, n, seed=i) for i, (name, n) in enumerate(sizes.items())}
+    sites = {
+        name: write_site(folder / "sites", name, protocol, n, seed=i, scanners=(scanners or {}).get(name, ()))
+        for i, (name, n) in enumerate(sizes.items())
+    }
     study = folder / "study" / "study.yaml"
     study.parent.mkdir()
     (study.parent / "protocol.yaml").write_text(yaml.safe_dump(protocol.model_dump(mode="json")))

@@ -12,5 +12,5 @@ __all__ = ["answer"]
 
 def answer(request: ContingencyRequest, site: Site) -> ContingencyReply:
     """Counts over the edges that all sites share."""
-    training = load_cohort(site, visual=False).training
+    training = load_cohort(site, request.harmoniser, visual=False).training
     return ContingencyReply(site=site.settings.name, counts=contingency.summarise(training.table, request.edges))

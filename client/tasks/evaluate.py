@@ -23,7 +23,7 @@ __all__ = ["answer", "scores_file"]
 def answer(request: EvaluateRequest, site: Site) -> EvaluateReply:
     """Margins of all cases with this model; counts per cell and class leave."""
     torch.set_num_threads(1)
-    cohort = load_cohort(site)
+    cohort = load_cohort(site, request.model.harmoniser)
     cells = site.protocol.evaluation.score_cells
     rows, histograms = [], {}
     for view, cases in (("train", cohort.training), ("test", cohort.test)):

@@ -12,7 +12,7 @@ __all__ = ["answer"]
 
 def answer(request: MomentsRequest, site: Site) -> MomentsReply:
     """Radiomics and visual features alike; only training cases count."""
-    training = load_cohort(site).training
+    training = load_cohort(site, request.harmoniser).training
     if request.radiomics_mean is None or request.visual_mean is None:
         sums = moments.summarise_sums(training.table)
         visual = moments.summarise_sums_array(training.visual)

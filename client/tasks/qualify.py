@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from client.site import Site
-from client.tasks.load_cohort import load_cohort
+from client.store.cohort import SiteCohort
+from client.tasks.load_cohort import case_design, load_cohort
 from common.arrays import CaseFlags, FeatureVector
 from common.errors import ProtocolMismatch, Refused
 from common.messages.qualify import QualifyReply, QualifyRequest
@@ -33,7 +34,7 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
             fix="Install the study's protocol file at the site.",
         )
     phantom = _check_values(site)
-    cohort = load_cohort(site)
+    cohort = load_cohort(site, visual=False)
     training = _by_class(cohort.training.table.altered)
     if min(training) == 0:
         raise Refused(
@@ -56,6 +57,7 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
         site=name,
         training_cases=training,
         test_cases=_by_class(cohort.test.table.altered),
+        batches=_batches(site, cohort),
         versions={"python": platform.python_version(), **versions},
         phantom=phantom,
     )
@@ -79,6 +81,12 @@ def _check_values(site: Site) -> FeatureVector:
             fix="Install the packages as pinned in requirements.txt.",
         )
     return values
+
+
+def _batches(site: Site, cohort: SiteCohort) -> tuple[str, ...]:
+    if site.protocol.harmonisation.method != "combat":
+        return ()
+    return tuple(sorted(set(case_design(site, cohort.training.pseudonyms).batch)))
 
 
 def _by_class(altered: CaseFlags) -> tuple[int, int]:

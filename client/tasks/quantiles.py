@@ -1,4 +1,4 @@
-"""quantiles: how many of this site's training cases lie at or below each threshold."""
+"""quantiles: how many of this site's training cases share the bits known of an order statistic, by the next."""
 
 from __future__ import annotations
 
@@ -12,5 +12,6 @@ __all__ = ["answer"]
 
 def answer(request: QuantilesRequest, site: Site) -> QuantilesReply:
     """Counts only; the values stay."""
-    training = load_cohort(site, visual=False).training
-    return QuantilesReply(site=site.settings.name, counts=quantiles.summarise(training.table, request.thresholds))
+    training = load_cohort(site, request.harmoniser, visual=False).training
+    counts = quantiles.summarise(training.table, request.prefix, request.step)
+    return QuantilesReply(site=site.settings.name, counts=counts)

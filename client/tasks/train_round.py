@@ -17,7 +17,7 @@ def answer(request: TrainRoundRequest, site: Site) -> TrainRoundReply:
     """One round; nothing stays here between messages."""
     # One thread: the same bits on a laptop, on Ray and in a hospital, whatever the number of cores.
     torch.set_num_threads(1)
-    training = load_cohort(site).training
+    training = load_cohort(site, request.model.harmoniser).training
     update = train_locally(
         training.table,
         training.visual,

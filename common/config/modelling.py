@@ -23,14 +23,20 @@ class SplitSettings(Settings):
 
 class SelectionSettings(Settings):
     """method: `mutual_information` ranks all features by MI with the label over common bins and keeps
-    the k best, ties broken by name; `fixed_signature` takes the paper's 19 (Table 2).
-
-    bins: equal-frequency bins by exact federated quantiles of the training cases.
+        the k best, ties broken by name; `decorrelated` skips features that correlate with a better one;
+        `mrmr` weighs MI against redundancy; `anova_f` ranks by F; `fixed_signature` takes the paper's 19
+        (Table 2).
+    bins, binning: common bins of all sites (common/stats/bin_edges.py).
+    candidates: the best features by MI among which `decorrelated` and `mrmr` choose.
+    largest_correlation: absolute, between two chosen features, for `decorrelated`.
     """
 
-    method: Literal["mutual_information", "fixed_signature"] = "mutual_information"
+    method: Literal["mutual_information", "decorrelated", "mrmr", "anova_f", "fixed_signature"] = "mutual_information"
     k: Annotated[int, Field(ge=1)] = 19
     bins: Annotated[int, Field(ge=2, le=32)] = 5
+    binning: Literal["quantile", "mean_deviation", "equal_width"] = "quantile"
+    candidates: Annotated[int, Field(ge=1, le=1000)] = 200
+    largest_correlation: Annotated[float, Field(gt=0, lt=1)] = 0.9
 
 
 class HeadSettings(Settings):

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from common.config.base import Settings
 from common.config.federation import EvaluationSettings, FederationSettings
+from common.config.harmonisation import HarmonisationSettings
 from common.config.modelling import (
     HeadSettings,
     SelectionSettings,
@@ -35,6 +36,7 @@ class Protocol(Settings):
     radiomics: RadiomicsSettings = RadiomicsSettings()
     visual: VisualSettings = VisualSettings()
     split: SplitSettings = SplitSettings()
+    harmonisation: HarmonisationSettings = HarmonisationSettings()
     selection: SelectionSettings = SelectionSettings()
     head: HeadSettings = HeadSettings()
     training: TrainingSettings = TrainingSettings()

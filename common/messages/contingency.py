@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from common.messages.base import Array, Reply, Request
+from common.messages.harmoniser import Harmoniser
 
 __all__ = ["ContingencyReply", "ContingencyRequest"]
 
@@ -16,6 +17,7 @@ class ContingencyRequest(Request):
     """edges: features x (bins - 1), rising."""
 
     action: ClassVar[str] = "contingency"
+    harmoniser: Harmoniser
     edges: Array
 
 

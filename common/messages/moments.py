@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from common.messages.base import Array, Reply, Request
+from common.messages.harmoniser import Harmoniser
 
 __all__ = ["MomentsReply", "MomentsRequest"]
 
@@ -17,6 +18,7 @@ class MomentsRequest(Request):
     """Without means: sums are wanted; with them: squares about them."""
 
     action: ClassVar[str] = "moments"
+    harmoniser: Harmoniser
     radiomics_mean: Array | None = None
     visual_mean: Array | None = None
 

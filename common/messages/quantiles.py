@@ -1,7 +1,7 @@
-"""quantiles: how many training cases lie at or below each threshold.
+"""quantiles: how many training cases share the leading bits of an order statistic, by their next bits.
 
-One of several exchanges of an exact search for order statistics (common/stats/quantiles.py).  Leaves
-the site: counts, features x targets x thresholds.
+One of eight exchanges of an exact search for order statistics (common/stats/quantiles.py).  Leaves the
+site: counts, features x ranks x 256.
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ from __future__ import annotations
 from typing import ClassVar
 
 from common.messages.base import Array, Reply, Request
+from common.messages.harmoniser import Harmoniser
 
 __all__ = ["QuantilesReply", "QuantilesRequest"]
 
 
 class QuantilesRequest(Request):
-    """Thresholds in each feature's own unit."""
+    """prefix: features x ranks, uint64, the bits known after `step` exchanges."""
 
     action: ClassVar[str] = "quantiles"
-    thresholds: Array
+    harmoniser: Harmoniser
+    prefix: Array
+    step: int
 
 
 class QuantilesReply(Reply):
-    """Counts of the same shape as the thresholds."""
+    """counts: features x ranks x 256, uint32."""
 
     counts: Array

@@ -12,9 +12,16 @@ import numpy as np
 from scipy import stats
 
 from common.arrays import CaseFlags, CaseScores
-from common.errors import Refused
+from common.errors import InputError, Refused
 
-__all__ = ["Confusion", "confusion_at", "exact_interval", "require_both_classes"]
+__all__ = [
+    "Confusion",
+    "confusion_at",
+    "confusion_below",
+    "exact_interval",
+    "require_both_classes",
+    "require_finite_scores",
+]
 
 
 @dataclass(frozen=True)
@@ -32,12 +39,14 @@ class Confusion:
 
     @property
     def sensitivity(self) -> float:
-        """Share of the altered that are called altered."""
+        """Share of the altered that are called altered; Refused `one-class-only` without any."""
+        require_both_classes(self.tp + self.fn, 1)
         return self.tp / (self.tp + self.fn)
 
     @property
     def specificity(self) -> float:
-        """Share of the not altered that are not called altered."""
+        """Share of the not altered that are not called altered; Refused `one-class-only` without any."""
+        require_both_classes(self.tn + self.fp, 1)
         return self.tn / (self.tn + self.fp)
 
     @property
@@ -56,8 +65,16 @@ class Confusion:
 
 def confusion_at(margins: CaseScores, altered: CaseFlags, *, threshold: float = 0.5) -> Confusion:
     """Counts at a threshold of the safety score, compared as logits."""
-    limit = np.log(threshold / (1 - threshold))
-    called = margins < limit
+    return confusion_below(margins, altered, np.log(threshold / (1 - threshold)))
+
+
+def confusion_below(margins: CaseScores, altered: CaseFlags, limit: float) -> Confusion:
+    """Counts when margins (logits of the safety score) below the limit are called altered.
+
+    Compared in float64, whatever the margins' type.  InputError `score-not-finite`.
+    """
+    require_finite_scores(margins, altered)
+    called = np.asarray(margins, np.float64) < limit
     return Confusion(
         tp=int(np.sum(called & altered)),
         fn=int(np.sum(~called & altered)),
@@ -82,4 +99,18 @@ def require_both_classes(positives: int, negatives: int) -> None:
             field="label",
             problem="All cases have the same label, so classes cannot be compared.",
             fix="Evaluate on cases of both classes.",
+        )
+
+
+def require_finite_scores(margins: CaseScores, altered: CaseFlags) -> None:
+    """InputError `score-not-finite` for NaN or infinite margins; nothing is dropped silently."""
+    if np.shape(margins) != np.shape(altered):
+        raise ValueError(f"{np.shape(margins)} scores with {np.shape(altered)} labels")
+    broken = int(np.sum(~np.isfinite(margins)))
+    if broken:
+        raise InputError(
+            "score-not-finite",
+            field=f"{broken} case(s)",
+            problem="Scores are NaN or infinite.",
+            fix="Score the cases again, or exclude them by name.",
         )

@@ -1,7 +1,7 @@
 """roc: curve, AUC, DeLong's and the bootstrap's intervals; positive = altered = low margin.
 
-AUC counts pairs with ties as one half.  DeLong et al. 1988 (doi 10.2307/2531595), its interval on the logit
-scale, which keeps 95 % coverage at small n where the plain one has 89 %.  The paper's interval fits a
+Of scores that one place holds; `roc_cells` does the same from counts.  AUC counts pairs with ties as one half.
+DeLong et al. 1988 (doi 10.2307/2531595), its interval on the logit scale (`auc_interval`).  The paper's interval fits a
 percentile bootstrap (F6), so both are given.
 """
 
@@ -14,9 +14,20 @@ import numpy as np
 from scipy import stats
 
 from common.arrays import CaseFlags, CaseScores
-from common.metrics.confusion import require_both_classes
+from common.metrics import roc_cells
+from common.metrics.auc_interval import logit_interval
+from common.metrics.confusion import require_both_classes, require_finite_scores
+from common.metrics.score_cells import ScoreCells
 
-__all__ = ["auc", "bootstrap_interval", "delong_error", "logit_delong_interval", "roc_points", "within_site_auc"]
+__all__ = [
+    "auc",
+    "bootstrap_interval",
+    "delong_error",
+    "logit_delong_interval",
+    "placements",
+    "roc_points",
+    "within_site_auc",
+]
 
 Points = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -39,40 +50,23 @@ def roc_points(margins: CaseScores, altered: CaseFlags) -> tuple[Points, Points]
 def delong_error(margins: CaseScores, altered: CaseFlags) -> float:
     """Standard error of the AUC (DeLong); 0 where the classes do not overlap at all."""
     positives, negatives = _split(margins, altered)
-    ranked = _comparisons(positives, negatives)
-    by_positive, by_negative = ranked.mean(axis=1), ranked.mean(axis=0)
+    by_positive, by_negative = placements(positives, negatives)
     variance = by_positive.var(ddof=1) / len(positives) if len(positives) > 1 else 0.0
     variance += by_negative.var(ddof=1) / len(negatives) if len(negatives) > 1 else 0.0
     return float(np.sqrt(variance))
 
 
 def logit_delong_interval(margins: CaseScores, altered: CaseFlags) -> tuple[float, float]:
-    """95 % interval, symmetric on the logit scale.
-
-    At AUC 1 (or 0) DeLong's error is 0 and says nothing; then half a pair is taken away and Hanley and
-    McNeil's error (1982) used.
-    """
+    """95 % interval, symmetric on the logit scale."""
     positives, negatives = int(altered.sum()), int((~altered).sum())
-    value, error = auc(margins, altered), delong_error(margins, altered)
-    if value in {0.0, 1.0} or error == 0:
-        half_pair = 0.5 / (positives * negatives)
-        value = min(max(value, half_pair), 1 - half_pair)
-        error = _hanley_mcneil(value, positives, negatives)
-    step = 1.959963984540054 * error / (value * (1 - value))
-    middle = np.log(value / (1 - value))
-    return float(1 / (1 + np.exp(-(middle - step)))), float(1 / (1 + np.exp(-(middle + step))))
+    return logit_interval(auc(margins, altered), delong_error(margins, altered), positives, negatives)
 
 
 def bootstrap_interval(
     margins: CaseScores, altered: CaseFlags, *, resamples: int, rng: np.random.Generator
 ) -> tuple[float, float]:
     """95 % percentile interval, resampled within each class (R40)."""
-    positives, negatives = _split(margins, altered)
-    ranked = _comparisons(positives, negatives)
-    picks = [rng.integers(n, size=(resamples, n)) for n in ranked.shape]
-    values = [ranked[np.ix_(i, j)].mean() for i, j in zip(*picks, strict=True)]
-    low, high = np.quantile(values, (0.025, 0.975))
-    return float(low), float(high)
+    return roc_cells.bootstrap_interval(ScoreCells.of_scores(margins, altered), resamples=resamples, rng=rng)
 
 
 def within_site_auc(margins: CaseScores, altered: CaseFlags, sites: Sequence[str]) -> float | None:
@@ -90,7 +84,16 @@ def within_site_auc(margins: CaseScores, altered: CaseFlags, sites: Sequence[str
     return wins / pairs if pairs else None
 
 
+def placements(positives: CaseScores, negatives: CaseScores) -> tuple[Points, Points]:
+    """Share of the other class that each case beats, ties one half: (positives,) and (negatives,)."""
+    low, high = np.sort(positives), np.sort(negatives)
+    reached = np.searchsorted(high, positives) + np.searchsorted(high, positives, side="right")
+    passed = np.searchsorted(low, negatives) + np.searchsorted(low, negatives, side="right")
+    return 1 - reached / (2 * len(high)), passed / (2 * len(low))
+
+
 def _split(margins: CaseScores, altered: CaseFlags) -> tuple[CaseScores, CaseScores]:
+    require_finite_scores(margins, altered)
     require_both_classes(int(altered.sum()), int((~altered).sum()))
     return margins[altered], margins[~altered]
 
@@ -100,15 +103,3 @@ def _mann_whitney(positives: CaseScores, negatives: CaseScores) -> float:
     if len(positives) == 0 or len(negatives) == 0:
         return 0.0
     return float(stats.mannwhitneyu(negatives, positives, method="asymptotic").statistic)
-
-
-def _comparisons(positives: CaseScores, negatives: CaseScores) -> Points:
-    """1, 0.5 or 0 for every pair."""
-    difference = np.sign(negatives[None, :] - positives[:, None])
-    return np.asarray((difference + 1) / 2)
-
-
-def _hanley_mcneil(value: float, positives: int, negatives: int) -> float:
-    first, second = value / (2 - value), 2 * value**2 / (1 + value)
-    variance = value * (1 - value) + (positives - 1) * (first - value**2) + (negatives - 1) * (second - value**2)
-    return float(np.sqrt(variance / (positives * negatives)))

@@ -9,19 +9,18 @@ are exact.  Disclosure: a cell may hold one case; gates belong to the door.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from common.arrays import CaseFlags, CaseScores
-from common.metrics.confusion import Confusion, require_both_classes
+from common.metrics import roc_cells
+from common.metrics.confusion import Confusion, require_finite_scores
+from common.metrics.score_cells import Counts, Floats, ScoreCells, TrainingCells
 
-__all__ = ["HistogramView", "summarise", "view"]
+__all__ = ["HistogramView", "cells_of", "summarise", "training_cells_of", "view"]
 
 LIMIT = 16.0
 """Margins beyond +-16 (scores within 1e-7 of 0 or 1) share the outermost cells."""
-
-Counts = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -34,29 +33,38 @@ class HistogramView:
 
 
 def summarise(margins: CaseScores, altered: CaseFlags, *, cells: int) -> Counts:
-    """Runs in the hospital: (2, cells) counts; rows are not altered, altered."""
-    edges = np.linspace(-LIMIT, LIMIT, cells + 1)[1:-1]
-    place = np.searchsorted(edges, margins, side="right")
+    """Runs in the hospital: (2, cells) counts; rows are not altered, altered.
+
+    cells: even, so that 0 is an edge.  InputError `score-not-finite` for NaN and infinities.
+    """
+    require_finite_scores(margins, altered)
+    place = np.searchsorted(_lower_edges(cells)[1:], margins, side="right")
     counts = np.zeros((2, cells), np.int64)
     np.add.at(counts, (altered.astype(int), place), 1)
     return counts
 
 
+def cells_of(counts: Counts) -> ScoreCells:
+    """Summed counts as cells, for `roc_cells`, `rank_sum` and the rest."""
+    return ScoreCells(_lower_edges(counts.shape[1]), counts[1], counts[0])
+
+
+def training_cells_of(counts: Counts) -> TrainingCells:
+    """Summed counts of training cases as cells from which a threshold may be chosen."""
+    return TrainingCells(_lower_edges(counts.shape[1]), counts[1], counts[0])
+
+
 def view(counts: Counts) -> HistogramView:
     """What the server can tell from the summed counts; altered is positive and scores low."""
-    negatives, positives = counts[0].astype(float), counts[1].astype(float)
-    require_both_classes(int(positives.sum()), int(negatives.sum()))
-    above = negatives.sum() - np.cumsum(negatives)
-    pairs = positives.sum() * negatives.sum()
-    ties = float((positives * negatives).sum())
-    half = counts.shape[1] // 2
-    return HistogramView(
-        auc=float((positives * above).sum() + ties / 2) / pairs,
-        half_width=ties / 2 / pairs,
-        confusion=Confusion(
-            tp=int(positives[:half].sum()),
-            fn=int(positives[half:].sum()),
-            tn=int(negatives[half:].sum()),
-            fp=int(negatives[:half].sum()),
-        ),
-    )
+    cells = cells_of(counts)
+    found = roc_cells.auc(cells)
+    return HistogramView(found.auc, found.half_width, cells.confusion_below(0.0))
+
+
+def _lower_edges(cells: int) -> Floats:
+    if cells < 2 or cells % 2:
+        raise ValueError(f"a histogram of {cells} cells has no edge at 0")
+    edges = np.linspace(-LIMIT, LIMIT, cells + 1)[:-1]
+    edges[0] = -np.inf
+    edges[cells // 2] = 0.0
+    return edges

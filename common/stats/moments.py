@@ -27,6 +27,7 @@ __all__ = [
     "combine_squares",
     "combine_sums",
     "finish",
+    "of_one_site",
     "summarise_squares",
     "summarise_squares_array",
     "summarise_sums",
@@ -111,6 +112,12 @@ def finish(sums: Sums, squares: Squares) -> Moments:
     deviation = np.sqrt(squares.total / squares.count)
     constant = deviation <= CONSTANT * np.maximum(np.abs(mean), 1e-300)
     return Moments(sums.count, mean, np.where(constant, 1.0, deviation))
+
+
+def of_one_site(table: TrainingTable) -> Moments:
+    """A site's own mean and deviation; nothing is exchanged."""
+    sums = summarise_sums(table)
+    return finish(sums, summarise_squares(table, sums.total / sums.count))
 
 
 def _finite(total: FeatureVector) -> FeatureVector:

@@ -1,4 +1,4 @@
-"""mutual_information: I(bin; class) from contingency tables, and the k best features.
+"""mutual_information: I(bin; class) from contingency tables.
 
 Law: equal to `sklearn.metrics.mutual_info_score` of the pooled binned data to 1e-12 nats.
 
@@ -9,25 +9,13 @@ bins as cases are therefore refused.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from common.errors import Refused
 
-__all__ = ["Chosen", "mutual_information", "select_k_best"]
-
-DIGITS = 12
-"""Scores that agree to this many digits are ties; below lies the arithmetic's noise."""
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """names: the k best, best first; ties: features whose score equals the last one chosen."""
-
-    names: tuple[str, ...]
-    ties: tuple[str, ...]
+__all__ = ["mutual_information"]
 
 
 def mutual_information(counts: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -45,15 +33,3 @@ def mutual_information(counts: np.ndarray[Any, np.dtype[np.int64]]) -> np.ndarra
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(joint > 0, joint * np.log(joint / outer), 0.0)
     return np.asarray(np.maximum(terms.sum(axis=(1, 2)), 0.0))
-
-
-def select_k_best(names: tuple[str, ...], scores: np.ndarray[Any, Any], k: int) -> Chosen:
-    """The k highest scores; equal scores (to 12 digits) are ordered by name, so that every computer and
-    every partition chooses alike.
-    """
-    rounded = np.round(scores, DIGITS)
-    order = sorted(range(len(names)), key=lambda i: (-rounded[i], names[i]))
-    chosen, rest = order[:k], order[k:]
-    last = rounded[chosen[-1]]
-    tied = [i for i in order if rounded[i] == last] if rest and rounded[rest[0]] == last else []
-    return Chosen(tuple(names[i] for i in chosen), tuple(names[i] for i in tied))

@@ -1,50 +1,56 @@
 """quantiles: exact order statistics of data that nobody holds together, by counting (R46).
 
-A float64 maps to a uint64 whose order is the float's; eight bits of the answer are found per exchange, by
-asking every site how many cases lie at or below 255 thresholds.  After eight exchanges the order statistics
-are known to the last bit, whatever the ties and offsets, with no minimum or maximum ever asked for.
+A float64 maps to a uint64 whose order is the float's.  Eight bits of the answer are found per exchange: the
+server names the leading bits it knows, and every site says how many of its cases share them, by their next
+eight bits.  After eight exchanges the order statistics are known to the last bit, whatever the ties and
+offsets, with no minimum or maximum ever asked for.
 
-Law: `finish` equals `numpy.quantile(pooled, fractions, axis=0)` (linear) bit for bit.  Needs sums only.
-Disclosure: an exact order statistic is one patient's value; a protocol that minds asks for fixed edges.
+Law: `finish` equals `numpy.quantile(pooled, fractions, axis=0)` (linear) bit for bit.  Needs sums of counts
+only.  Cost: linear in cases and features; nothing is sorted.
+Disclosure: an exact order statistic is one patient's value.  A protocol that minds takes the edges
+`mean_deviation` (common/stats/bin_edges.py), which need no order statistic.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from common.stats.float_keys import Floats, Keys, to_floats, to_keys
 from common.tables import TrainingTable, require_training
 
-__all__ = ["Search", "advance", "finish", "finished", "start", "summarise", "thresholds"]
+__all__ = ["DIGITS", "STEPS", "Search", "advance", "finish", "finished", "start", "summarise"]
 
 BITS = 8
 STEPS = 64 // BITS
-_SIGN = np.uint64(1 << 63)
+DIGITS = 1 << BITS
 
-Keys = np.ndarray[Any, np.dtype[np.uint64]]
-Floats = np.ndarray[Any, np.dtype[np.float64]]
+Counts = np.ndarray[Any, np.dtype[np.uint32]]
 
 
 @dataclass(frozen=True)
 class Search:
-    """prefix: (features, ranks) bits found so far; ranks: sorted 0-based order statistics wanted;
-    cases: pooled training cases; step: exchanges done of eight; fractions: of the quantiles.
+    """prefix: (features, ranks) bits found so far; below: (features, ranks) cases known to lie below them;
+    ranks: sorted 0-based order statistics wanted; cases: pooled training cases; step: exchanges done of
+    eight; fractions: of the quantiles.
     """
 
     prefix: Keys
+    below: np.ndarray[Any, np.dtype[np.int64]]
     ranks: tuple[int, ...]
     cases: int
     step: int
     fractions: tuple[float, ...]
 
 
-def start(features: int, *, bins: int, cases: int) -> Search:
-    """Search the edges of `bins` equal-frequency bins."""
-    fractions = tuple(np.arange(1, bins) / bins)
+def start(features: int, *, fractions: Sequence[float], cases: int) -> Search:
+    """Search the quantiles `fractions` (0 to 1) of every feature."""
     ranks = sorted({rank for f in fractions for rank in _neighbours(f, cases)})
-    return Search(np.zeros((features, len(ranks)), np.uint64), tuple(ranks), cases, 0, fractions)
+    shape = (features, len(ranks))
+    return Search(np.zeros(shape, np.uint64), np.zeros(shape, np.int64), tuple(ranks), cases, 0, tuple(fractions))
 
 
 def finished(search: Search) -> bool:
@@ -52,43 +58,52 @@ def finished(search: Search) -> bool:
     return search.step == STEPS
 
 
-def thresholds(search: Search) -> Floats:
-    """(features, ranks, 255) values to count at or below: the last value of each sub-interval but one."""
-    shift = np.uint64(64 - BITS * (search.step + 1))
-    digits = np.arange(2**BITS - 1, dtype=np.uint64)
-    below = (np.uint64(1) << shift) - np.uint64(1)
-    return _to_floats(search.prefix[..., None] | (digits << shift) | below)
-
-
-def summarise(table: TrainingTable, limits: Floats) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Runs in the hospital: cases at or below each threshold, of the same shape as `limits`."""
+def summarise(table: TrainingTable, prefix: Keys, step: int) -> Counts:
+    """Runs in the hospital: (features, ranks, 256) cases whose leading bits are `prefix`, by the next eight."""
     require_training(table)
-    # Compared as keys: they order -0.0 before 0.0 and give every bit pattern a place, NaN's too.
-    ordered = np.sort(_to_keys(table.values), axis=0)
-    wanted = _to_keys(limits)
-    counts = np.empty(limits.shape, np.int64)
-    for feature in range(limits.shape[0]):
-        counts[feature] = np.searchsorted(ordered[:, feature], wanted[feature], side="right")
+    # Compared as keys: they order -0.0 with 0.0 and give every bit pattern a place, NaN's too.
+    keys = to_keys(np.ascontiguousarray(table.values.T))
+    shift = np.uint64(64 - BITS * (step + 1))
+    cell = ((keys >> shift) & np.uint64(DIGITS - 1)).astype(np.int64)
+    cell += DIGITS * prefix.shape[1] * np.arange(len(keys))[:, None]
+    # A shift by all 64 bits is undefined; before the first step every case shares the empty prefix.
+    leading = keys >> (shift + np.uint64(BITS)) if step else np.zeros_like(keys)
+    known = prefix >> (shift + np.uint64(BITS)) if step else np.zeros_like(prefix)
+    ranks = prefix.shape[1]
+    counts = np.zeros((len(keys), ranks, DIGITS), np.uint32)
+    for rank in range(ranks):
+        if rank and np.array_equal(known[:, rank], known[:, rank - 1]):
+            counts[:, rank] = counts[:, rank - 1]
+            continue
+        # Few cases share a long prefix: only they are counted, not every cell of every feature.
+        inside = cell[leading == known[:, rank, None]] + DIGITS * rank
+        np.add.at(counts.reshape(-1), inside, np.uint32(1))
     return counts
 
 
-def advance(search: Search, counts: np.ndarray[Any, np.dtype[np.int64]]) -> Search:
+def advance(search: Search, counts: np.ndarray[Any, Any]) -> Search:
     """Runs on the server: eight more bits of every order statistic, from the summed counts."""
-    ranks = np.array(search.ranks)[None, :, None]
-    digit = (counts <= ranks).sum(axis=2).astype(np.uint64)
+    up_to = search.below[..., None] + np.cumsum(counts, axis=2, dtype=np.int64)
+    digit = (up_to <= np.array(search.ranks)[None, :, None]).sum(axis=2)
+    before = np.concatenate([search.below[..., None], up_to], axis=2)
     shift = np.uint64(64 - BITS * (search.step + 1))
-    return replace(search, prefix=search.prefix | (digit << shift), step=search.step + 1)
+    return replace(
+        search,
+        prefix=search.prefix | (digit.astype(np.uint64) << shift),
+        below=np.take_along_axis(before, digit[..., None], axis=2)[..., 0],
+        step=search.step + 1,
+    )
 
 
 def finish(search: Search) -> Floats:
-    """(features, bins - 1) edges; numpy's linear interpolation between two order statistics."""
-    values = _to_floats(search.prefix)
+    """(features, fractions) quantiles; numpy's linear interpolation between two order statistics."""
+    values = to_floats(search.prefix)
     place = {rank: i for i, rank in enumerate(search.ranks)}
-    edges = []
+    found = []
     for fraction in search.fractions:
         low, high = _neighbours(fraction, search.cases)
-        edges.append(_lerp(values[:, place[low]], values[:, place[high]], fraction * (search.cases - 1) - low))
-    return np.stack(edges, axis=1) if edges else np.zeros((len(values), 0))
+        found.append(_lerp(values[:, place[low]], values[:, place[high]], fraction * (search.cases - 1) - low))
+    return np.stack(found, axis=1) if found else np.zeros((len(values), 0))
 
 
 def _neighbours(fraction: float, cases: int) -> tuple[int, int]:
@@ -101,17 +116,3 @@ def _lerp(low: Floats, high: Floats, weight: float) -> Floats:
     """As numpy interpolates, from the nearer end, so that the last bit agrees."""
     step = high - low
     return high - step * (1 - weight) if weight >= 0.5 else low + step * weight
-
-
-def _to_keys(values: Floats) -> Keys:
-    """Order-preserving map; -0.0 is taken for 0.0, as comparisons take it."""
-    bits = np.ascontiguousarray(values + 0.0, np.float64).view(np.uint64)
-    return np.where(bits & _SIGN, ~bits, bits | _SIGN)
-
-
-def _to_floats(keys: Keys) -> Floats:
-    """Inverse map; the bit patterns of NaN become the infinity on their side, which no case exceeds."""
-    bits = np.where(keys & _SIGN, keys & ~_SIGN, ~keys)
-    values = bits.view(np.float64)
-    nan = np.isnan(values)
-    return np.where(nan, np.where(keys & _SIGN, np.inf, -np.inf), values)

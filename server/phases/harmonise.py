@@ -1,61 +1,88 @@
-"""harmonise: pooled mean and standard deviation of every feature, from sums alone (R24, R45)."""
+"""harmonise: scanner effects out (where the protocol says so), then pooled mean and standard deviation of every
+feature, from sums alone (R24, R45).
+
+    combat     shared  sums of scanners that several sites use      only where there are any
+               products  cross-products -> location and scale
+    moments    sums -> mean;  squares about it -> deviation
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
-from common.messages.base import Array, Reply
+from common.config.harmonisation import HarmonisationSettings
+from common.errors import ConfigError
+from common.messages.base import Array, Reply, Request
+from common.messages.combat import CombatReply, CombatRequest
+from common.messages.harmoniser import Harmoniser
 from common.messages.moments import MomentsReply, MomentsRequest
+from common.stats.combat import (
+    BatchSums,
+    CrossProducts,
+    combine_batch_sums,
+    combine_cross_products,
+    fit_location,
+    fit_shared_batches,
+)
 from common.stats.moments import Moments, Squares, Sums, combine_squares, combine_sums, finish
 from server.state import FeatureMoments, StudyState
 
-__all__ = ["Harmonise"]
+__all__ = ["Harmonise", "feature_moments"]
 
 
 @dataclass(frozen=True)
-class _Totals:
-    radiomics: Sums
-    visual: Sums
+class _Progress:
+    """What the exchanges so far have told; None where they have not."""
+
+    shared: BatchSums | None = None
+    harmoniser: Harmoniser | None = None
+    radiomics: Sums | None = None
+    visual: Sums | None = None
 
 
 class Harmonise:
-    """Two exchanges: sums, then squares about the pooled mean; equal to pooled to 1e-12 (two passes)."""
+    """Two exchanges for the moments (1e-12 of pooled); one or two before them for ComBat (1e-10 of pooled)."""
 
     name: ClassVar[str] = "harmonise"
     fixed_roster: ClassVar[bool] = True
 
-    def request(self, state: StudyState) -> MomentsRequest | None:
-        """Sums first, then squares."""
+    def request(self, state: StudyState) -> Request | None:
+        """ComBat's sums, then sums, then squares."""
         if state.moments is not None:
             return None
-        fingerprint = state.protocol.fingerprint()
-        totals = state.scratch
-        if not isinstance(totals, _Totals):
-            return MomentsRequest(fingerprint=fingerprint)
+        progress, fingerprint = _progress(state), state.protocol.fingerprint()
+        harmoniser = progress.harmoniser
+        if harmoniser is None:
+            return _ask_combat(state, progress, fingerprint)
+        if progress.radiomics is None or progress.visual is None:
+            return MomentsRequest(fingerprint=fingerprint, harmoniser=harmoniser)
         return MomentsRequest(
             fingerprint=fingerprint,
-            radiomics_mean=_mean(totals.radiomics),
-            visual_mean=_mean(totals.visual),
+            harmoniser=harmoniser,
+            radiomics_mean=_mean(progress.radiomics),
+            visual_mean=_mean(progress.visual),
         )
 
     def conclude(self, state: StudyState, replies: Mapping[str, Reply]) -> StudyState:
         """Add the sites' sums in the order of their names."""
+        progress = _progress(state)
+        combat = [reply for reply in replies.values() if isinstance(reply, CombatReply)]
+        if combat:
+            return state.evolve(scratch=_conclude_combat(state, progress, combat))
         parts = [reply for reply in replies.values() if isinstance(reply, MomentsReply)]
-        totals = state.scratch
-        if not isinstance(totals, _Totals):
-            return state.evolve(
-                scratch=_Totals(
-                    radiomics=combine_sums([Sums(p.count, p.radiomics) for p in parts]),
-                    visual=combine_sums([Sums(p.count, p.visual) for p in parts]),
-                )
-            )
-        radiomics = finish(totals.radiomics, combine_squares([Squares(p.count, p.radiomics) for p in parts]))
-        visual = finish(totals.visual, combine_squares([Squares(p.count, p.visual) for p in parts]))
-        return state.evolve(scratch=None, moments=feature_moments(radiomics, visual))
+        if progress.radiomics is None or progress.visual is None:
+            radiomics_sums = combine_sums([Sums(p.count, p.radiomics) for p in parts])
+            visual_sums = combine_sums([Sums(p.count, p.visual) for p in parts])
+            return state.evolve(scratch=replace(progress, radiomics=radiomics_sums, visual=visual_sums))
+        radiomics = finish(progress.radiomics, combine_squares([Squares(p.count, p.radiomics) for p in parts]))
+        visual = finish(progress.visual, combine_squares([Squares(p.count, p.visual) for p in parts]))
+        moments = feature_moments(radiomics, visual)
+        return state.evolve(scratch=None, harmoniser=progress.harmoniser, moments=moments)
 
 
 def feature_moments(radiomics: Moments, visual: Moments) -> FeatureMoments:
@@ -66,6 +93,70 @@ def feature_moments(radiomics: Moments, visual: Moments) -> FeatureMoments:
         radiomics_deviation=radiomics.deviation,
         visual_mean=visual.mean.astype(np.float32),
         visual_deviation=visual.deviation.astype(np.float32),
+    )
+
+
+def _progress(state: StudyState) -> _Progress:
+    if isinstance(state.scratch, _Progress):
+        return state.scratch
+    method = state.protocol.harmonisation.method
+    return _Progress(harmoniser=None if method == "combat" else Harmoniser(method=method))
+
+
+def _shared_batches(state: StudyState) -> tuple[str, ...]:
+    """Scanners that more than one of the sites taking part uses."""
+    owners = Counter(batch for site in state.taking_part for batch in state.qualified[site].batches)
+    return tuple(sorted(batch for batch, sites in owners.items() if sites > 1))
+
+
+def _ask_combat(state: StudyState, progress: _Progress, fingerprint: str) -> CombatRequest:
+    shared = _shared_batches(state)
+    sums, nothing = progress.shared, np.zeros((0, 0))
+    if shared and sums is None:
+        return CombatRequest(fingerprint=fingerprint, ask="shared", shared=shared, features=nothing, covariates=nothing)
+    return CombatRequest(
+        fingerprint=fingerprint,
+        ask="products",
+        shared=shared,
+        features=nothing if sums is None else sums.features / sums.cases[:, None],
+        covariates=nothing if sums is None else sums.covariates / sums.cases[:, None],
+    )
+
+
+def _conclude_combat(state: StudyState, progress: _Progress, replies: Sequence[CombatReply]) -> _Progress:
+    shared, settings = _shared_batches(state), state.protocol.harmonisation
+    sums = progress.shared
+    if shared and sums is None:
+        return replace(
+            progress, shared=combine_batch_sums([BatchSums(r.cases, r.features, r.covariates) for r in replies])
+        )
+    total = combine_cross_products([_row(reply, 0) for reply in replies])
+    apart = {
+        name: combine_cross_products([_row(r, 1 + r.apart.index(name)) for r in replies if name in r.apart])
+        for name in sorted({name for reply in replies for name in reply.apart})
+    }
+    location = fit_location(total, tuple(settings.covariates), reference=_reference(settings, apart))
+    fitted = [] if sums is None else fit_shared_batches(sums, [apart[name] for name in shared], location, settings)
+    shifts = {n: s for n, s in zip(shared, fitted, strict=True) if n != settings.reference_batch}
+    return replace(progress, harmoniser=Harmoniser.combat(location, shifts))
+
+
+def _reference(settings: HarmonisationSettings, apart: Mapping[str, CrossProducts]) -> CrossProducts | None:
+    if not settings.reference_batch:
+        return None
+    if settings.reference_batch not in apart:
+        raise ConfigError(
+            "reference-batch-absent",
+            field="harmonisation.reference_batch",
+            problem="No site has training cases of the reference batch.",
+            fix="Name a batch that a site has, or leave it empty.",
+        )
+    return apart[settings.reference_batch]
+
+
+def _row(reply: CombatReply, row: int) -> CrossProducts:
+    return CrossProducts(
+        float(reply.cases[row]), reply.features[row], reply.covariates[row], reply.cc[row], reply.cy[row], reply.yy[row]
     )
 
 

@@ -1,5 +1,9 @@
-"""select: the signature: common quantile edges, summed contingency tables, mutual information, the k best
-(R25, R26), or the paper's fixed nineteen.
+"""select: the signature (R25, R26), by the protocol's method:
+
+    mutual_information   [quantile edges] -> contingency tables -> MI -> the k best
+    decorrelated, mrmr   the same, then correlations of the best candidates
+    anova_f              sums by class -> F -> the k best
+    fixed_signature      the paper's nineteen; nothing is asked
 
 Exact: edges equal numpy's quantiles of the pooled training cases to the bit, counts are integers, so the
 selection is the pooled one (common/stats states the laws).
@@ -8,46 +12,88 @@ selection is the pooled one (common/stats states the laws).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from common.catalogue import PAPER_SIGNATURE, radiomics_names
-from common.messages.base import Array, Reply
+from common.errors import WireError
+from common.messages.anova import AnovaReply, AnovaRequest
+from common.messages.base import Array, Reply, Request
 from common.messages.contingency import ContingencyReply, ContingencyRequest
+from common.messages.covariance import CovarianceReply, CovarianceRequest
 from common.messages.quantiles import QuantilesReply, QuantilesRequest
-from common.stats import contingency, quantiles
-from common.stats.mutual_information import mutual_information, select_k_best
-from server.state import Selection, StudyState
+from common.stats import anova, contingency, covariance, quantiles
+from common.stats.bin_edges import edges_from_moments, edges_from_quantiles, wanted_quantiles
+from common.stats.mutual_information import mutual_information
+from common.stats.selection import Chosen, decorrelated_k_best, ranking, select_k_best, select_mrmr
+from server.state import FeatureMoments, Selection, StudyState
 
-__all__ = ["Select"]
+__all__ = ["Select", "fixed_selection"]
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """search: for the edges; scores: of all features, once known; edges: they were counted over."""
+
+    search: quantiles.Search | None
+    edges: Array | None = None
+    scores: Array | None = None
 
 
 class Select:
-    """Some exchanges to find the edges, one for the tables; none with a fixed signature."""
+    """All exchanges come from the same sites; their cases must be those that qualified."""
 
     name: ClassVar[str] = "select"
     fixed_roster: ClassVar[bool] = True
 
-    def request(self, state: StudyState) -> QuantilesRequest | ContingencyRequest | None:
-        """Thresholds until the edges are exact, then the tables."""
+    def request(self, state: StudyState) -> Request | None:
+        """The next question of the protocol's method."""
         if state.selection is not None:
             return None
-        search = state.scratch if state.scratch is not None else _begin(state)
-        fingerprint = state.protocol.fingerprint()
-        if quantiles.finished(search):
-            return ContingencyRequest(fingerprint=fingerprint, edges=quantiles.finish(search))
-        return QuantilesRequest(fingerprint=fingerprint, thresholds=quantiles.thresholds(search))
+        progress, moments = _progress(state), _moments(state)
+        fingerprint, harmoniser = state.protocol.fingerprint(), state.require_harmoniser()
+        if progress.scores is not None:
+            columns = _candidates(state, progress.scores)
+            return CovarianceRequest(
+                fingerprint=fingerprint,
+                harmoniser=harmoniser,
+                names=tuple(radiomics_names()[i] for i in columns),
+                mean=moments.radiomics_mean[columns],
+                deviation=moments.radiomics_deviation[columns],
+            )
+        if state.protocol.selection.method == "anova_f":
+            return AnovaRequest(fingerprint=fingerprint, harmoniser=harmoniser, mean=moments.radiomics_mean)
+        search = progress.search
+        if search is not None and not quantiles.finished(search):
+            return QuantilesRequest(
+                fingerprint=fingerprint, harmoniser=harmoniser, prefix=search.prefix, step=search.step
+            )
+        return ContingencyRequest(fingerprint=fingerprint, harmoniser=harmoniser, edges=_edges(state, progress))
 
     def conclude(self, state: StudyState, replies: Mapping[str, Reply]) -> StudyState:
-        """Narrow the search, or choose."""
-        search = state.scratch if state.scratch is not None else _begin(state)
+        """Narrow the search, score, or choose."""
+        progress = _progress(state)
         counted = [reply.counts for reply in replies.values() if isinstance(reply, QuantilesReply)]
-        if counted:
-            return state.evolve(scratch=quantiles.advance(search, np.sum(counted, axis=0)))
-        tables = [reply.counts for reply in replies.values() if isinstance(reply, ContingencyReply)]
-        scores = mutual_information(contingency.combine(tables))
-        return state.evolve(scratch=None, selection=_choose(state, scores, quantiles.finish(search)))
+        if counted and progress.search is not None:
+            search = quantiles.advance(progress.search, np.asarray(np.sum(counted, axis=0, dtype=np.int64)))
+            return state.evolve(scratch=replace(progress, search=search))
+        classes = [reply for reply in replies.values() if isinstance(reply, AnovaReply)]
+        if classes:
+            sums = anova.combine([anova.ClassSums(r.cases, r.total, r.squares) for r in classes])
+            return _chosen(state, anova.f_statistic(sums), None)
+        pairs = [reply for reply in replies.values() if isinstance(reply, CovarianceReply)]
+        if pairs and progress.scores is not None:
+            products = covariance.combine([covariance.Products(r.count, r.total) for r in pairs])
+            return _choose_among(state, progress, covariance.correlation(products))
+        tables = {site: r.counts for site, r in replies.items() if isinstance(r, ContingencyReply)}
+        _require_same_cases(state, tables)
+        edges = _edges(state, progress)
+        scores = mutual_information(contingency.combine(list(tables.values())))
+        if state.protocol.selection.method == "mutual_information":
+            return _chosen(state, scores, edges)
+        return state.evolve(scratch=_Progress(progress.search, edges, scores))
 
 
 def fixed_selection() -> Selection:
@@ -55,19 +101,73 @@ def fixed_selection() -> Selection:
     features = len(radiomics_names())
     return Selection(
         signature=PAPER_SIGNATURE,
-        mutual_information=np.zeros(features),
+        scores=np.zeros(features),
         edges=np.zeros((features, 0)),
         ties=(),
     )
 
 
-def _begin(state: StudyState) -> quantiles.Search:
+def _progress(state: StudyState) -> _Progress:
+    if isinstance(state.scratch, _Progress):
+        return state.scratch
+    selection = state.protocol.selection
+    wanted = wanted_quantiles(selection.binning, selection.bins)
+    # Of the sites that take part now: one that left since the moments were summed must not be counted.
+    cases = sum(sum(state.qualified[site].training_cases) for site in state.taking_part)
+    features = len(radiomics_names())
+    return _Progress(quantiles.start(features, fractions=wanted, cases=cases) if wanted else None)
+
+
+def _moments(state: StudyState) -> FeatureMoments:
     if state.moments is None:
         raise ValueError("selection begins after harmonise")
-    bins = state.protocol.selection.bins
-    return quantiles.start(len(radiomics_names()), bins=bins, cases=state.moments.cases)
+    return state.moments
 
 
-def _choose(state: StudyState, scores: Array, edges: Array) -> Selection:
-    chosen = select_k_best(radiomics_names(), scores, state.protocol.selection.k)
-    return Selection(signature=chosen.names, mutual_information=scores, edges=edges, ties=chosen.ties)
+def _edges(state: StudyState, progress: _Progress) -> Array:
+    selection, moments = state.protocol.selection, _moments(state)
+    if progress.search is None:
+        return edges_from_moments(moments.radiomics_mean, moments.radiomics_deviation, selection.bins)
+    return edges_from_quantiles(selection.binning, quantiles.finish(progress.search), selection.bins)
+
+
+def _require_same_cases(state: StudyState, tables: Mapping[str, Array]) -> None:
+    """Edges are quantiles of the cases that qualified; a site whose cohort changed since would bend them."""
+    changed = [
+        site for site, counts in tables.items() if int(counts[0].sum()) != sum(state.qualified[site].training_cases)
+    ]
+    if changed:
+        raise WireError(
+            "cohort-changed",
+            field="training cases",
+            site=", ".join(changed),
+            problem=f"Of {', '.join(changed)} other training cases were counted than had qualified.",
+            fix="Start the study anew in another folder, and leave the cohorts alone while it runs.",
+        )
+
+
+def _candidates(state: StudyState, scores: Array) -> list[int]:
+    """The best features by score, best first."""
+    wanted = max(state.protocol.selection.candidates, state.protocol.selection.k)
+    return ranking(radiomics_names(), scores)[:wanted]
+
+
+def _choose_among(state: StudyState, progress: _Progress, correlation: Array) -> StudyState:
+    selection, scores = state.protocol.selection, progress.scores
+    if scores is None:
+        raise ValueError("candidates come before their correlations")
+    columns = _candidates(state, scores)
+    names = [radiomics_names()[i] for i in columns]
+    if selection.method == "mrmr":
+        chosen = select_mrmr(names, scores[columns], correlation, selection.k)
+    else:
+        limit = selection.largest_correlation
+        chosen = decorrelated_k_best(names, scores[columns], correlation, selection.k, limit=limit)
+    return _chosen(state, scores, progress.edges, chosen)
+
+
+def _chosen(state: StudyState, scores: Array, edges: Array | None, chosen: Chosen | None = None) -> StudyState:
+    found = chosen or select_k_best(radiomics_names(), scores, state.protocol.selection.k)
+    counted_over = np.zeros((len(scores), 0)) if edges is None else edges
+    selection = Selection(signature=found.names, scores=scores, edges=counted_over, ties=found.ties)
+    return state.evolve(scratch=None, selection=selection)

@@ -60,7 +60,10 @@ class LawCheck:
 
 @dataclass(frozen=True)
 class StudyContent:
-    """arms: the first is the federated one.  ranking: (feature, mutual information) of the signature."""
+    """arms: the first is the federated one.  ranking: (feature, score) of the signature.
+
+    sections: more of what only a simulation can tell, by name (simulation/sections.py).
+    """
 
     title: str
     status: str
@@ -82,3 +85,4 @@ class StudyContent:
     timings: dict[str, float]
     notes: tuple[str, ...] = ()
     parameters: dict[str, int] = field(default_factory=dict)
+    sections: dict[str, Any] = field(default_factory=dict)

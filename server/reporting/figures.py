@@ -29,6 +29,12 @@ def draw_figures(content: StudyContent, metrics: dict[str, dict[str, Any]]) -> d
         for view in ("train", "test"):
             figures[f"roc_{view}"] = _roc(content.arms, view)
         figures["arms"] = _arms(metrics)
+    sections = content.sections
+    if "judgement" in sections:
+        figures["calibration"] = _calibration(sections["judgement"]["calibration"]["bins"])
+        figures["net_benefit"] = _net_benefit(sections["judgement"]["net_benefit"])
+    if sections.get("leave_one_site_out"):
+        figures["leave_one_site_out"] = _forest(sections["leave_one_site_out"])
     if any(e.loss is not None for e in content.exchanges):
         figures["convergence"] = _convergence(content)
     return figures
@@ -90,6 +96,61 @@ def _arms(metrics: dict[str, dict[str, Any]]) -> bytes:
         axes.set(
             yticks=range(len(names)), yticklabels=list(reversed(names)), xlabel="test AUC, 95 % bootstrap interval"
         )
+        axes.axvline(0.5, color="#9ca3af", linewidth=0.8, linestyle=":")
+        axes.set_xlim(right=1.01)
+    return out[0]
+
+
+def _calibration(bins: list[dict[str, Any]]) -> bytes:
+    out: list[bytes] = []
+    filled = [b for b in bins if b["cases"]]
+    with _canvas(4.6, 4.2, out) as axes:
+        axes.plot([0, 1], [0, 1], color="#9ca3af", linewidth=0.8, linestyle=":")
+        axes.scatter(
+            [b["mean_risk"] for b in filled],
+            [b["altered"] / b["cases"] for b in filled],
+            s=[12 * b["cases"] for b in filled],
+            color=ARMS[0],
+            alpha=0.75,
+        )
+        axes.set(xlim=(0, 1), ylim=(-0.03, 1.03), xlabel="mean risk of alteration in the bin", ylabel="observed share")
+        axes.set_title("Calibration (area: cases)", fontsize=10)
+    return out[0]
+
+
+def _net_benefit(curve: dict[str, Any]) -> bytes:
+    out: list[bytes] = []
+    with _canvas(4.6, 4.2, out) as axes:
+        if "refused" not in curve:
+            axes.plot(curve["risk"], curve["score"], color=ARMS[0], linewidth=2, label="fused classifier")
+            axes.plot(curve["risk"], curve["act_on_all"], color="#9ca3af", label="act on all")
+            axes.axhline(0, color="#111827", linewidth=0.8, label="act on none")
+            axes.set_ylim(-0.1, curve["prevalence"] * 1.05)
+            axes.legend(frameon=False, fontsize=8)
+        axes.set(xlabel="threshold of risk", ylabel="net benefit per case")
+        axes.set_title("Decision curve", fontsize=10)
+    return out[0]
+
+
+def _forest(found: dict[str, Any]) -> bytes:
+    """Sites with their intervals; below them the summary and where a new site may lie."""
+    out: list[bytes] = []
+    pooled = found["pooled"]
+    rows = [(name, s.get("auc"), s.get("interval_95")) for name, s in found["sites"].items()]
+    if "estimate" in pooled:
+        rows.append(("pooled", pooled["estimate"], pooled["interval_95"]))
+        if pooled["prediction_95"]:
+            rows.append(("a new site", None, pooled["prediction_95"]))
+    with _canvas(6.4, 0.45 * len(rows) + 1.1, out) as axes:
+        for place, (name, value, interval) in enumerate(reversed(rows)):
+            colour = ARMS[1] if name in {"pooled", "a new site"} else ARMS[0]
+            if interval is None:
+                axes.text(0.5, place, "withheld", fontsize=8, va="center")
+                continue
+            axes.plot(interval, [place, place], color=colour, linewidth=2, linestyle=":" if value is None else "-")
+            if value is not None:
+                axes.plot(value, place, "D" if name == "pooled" else "s", color=colour)
+        axes.set(yticks=range(len(rows)), yticklabels=[name for name, _, _ in reversed(rows)], xlabel="AUC, 95 %")
         axes.axvline(0.5, color="#9ca3af", linewidth=0.8, linestyle=":")
         axes.set_xlim(right=1.01)
     return out[0]

@@ -24,6 +24,16 @@ from server.reporting.tables import bytes_table, participation_table, table_1, t
 
 __all__ = ["write_report"]
 
+SECTIONS: dict[str, Any] = {
+    "ladder": [],
+    "ablation": [],
+    "thresholds": [],
+    "stability": {},
+    "judgement": {},
+    "subgroups": {},
+    "leave_one_site_out": {},
+}
+"""Sections that a report without cases leaves empty."""
 TEMPLATE = Path(__file__).parent / "template.html"
 
 
@@ -36,13 +46,15 @@ def write_report(folder: Path, content: StudyContent, *, seed: int) -> dict[str,
         }
         for arm in content.arms
     }
-    tables = {
+    tables: dict[str, list[dict[str, Any]]] = {
         "table1": table_1(content.cases) if content.cases else [],
         "table2": table_2(content.ranking),
         "participation": participation_table(content),
         "exchanges": bytes_table(content),
         "arms": _flat_metrics(metrics),
     }
+    for name in ("ladder", "ablation", "thresholds"):
+        tables[name] = _flat_rows(content.sections.get(name, []))
     report: dict[str, Any] = _plain(_report_json(content, metrics, tables))
     figures = draw_figures(content, metrics)
     beside = folder.with_name(f".{folder.name}.new")
@@ -96,6 +108,8 @@ def _report_json(content: StudyContent, metrics: dict[str, Any], tables: dict[st
         },
         "tables": tables,
         "server_view": content.server_view,
+        **SECTIONS,
+        **content.sections,
         "timings": content.timings,
         "preparation": content.preparation,
         "parameters": content.parameters,
@@ -149,6 +163,14 @@ def _flat_metrics(metrics: dict[str, Any]) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def _flat_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Lists and dictionaries in a cell become words."""
+    return [
+        {key: "; ".join(map(str, value)) if isinstance(value, list | dict) else value for key, value in row.items()}
+        for row in rows
+    ]
 
 
 def _plain(value: Any) -> Any:

@@ -62,9 +62,9 @@ def _counts(variable: str, cases: tuple[CaseLine, ...], is_first: Any) -> Row:
 
 
 def table_2(ranking: tuple[tuple[str, float], ...]) -> list[Row]:
-    """The signature: sequence, filter, class, feature, mutual information, whether the paper has it too."""
+    """The signature: sequence, filter, class, feature, score, whether the paper has it too."""
     rows = []
-    for rank, (name, information) in enumerate(ranking, start=1):
+    for rank, (name, score) in enumerate(ranking, start=1):
         sequence, image, family, feature = name.split("_", 3)
         rows.append(
             {
@@ -73,7 +73,8 @@ def table_2(ranking: tuple[tuple[str, float], ...]) -> list[Row]:
                 "filter": image,
                 "class": family,
                 "feature": feature,
-                "mutual_information_nats": information,
+                "score": score,
+                "name": name,
                 "in_paper": name in PAPER_SIGNATURE,
             }
         )

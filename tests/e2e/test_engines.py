@@ -10,46 +10,19 @@ import pytest
 from flwr.app import Message
 
 from client.site import open_site
-from client.store.cohort import SiteCohort, TestCases, TrainingCases
 from client.tasks.evaluate import scores_file
-from client.tasks.load_cohort import load_cohort
 from common.errors import QuorumLost
 from common.metrics.score_histogram import view
-from common.tables import TestTable, TrainingTable
 from server.state import StudyState
 from simulation.engines import run_local, run_loopback, run_ray
 from simulation.oracle import pooled_oracle
-from tests.builders import Federation, small_protocol, write_federation, write_site
+from tests.builders import Federation, pool, small_protocol, write_federation, write_site
 
 SIZES = {"aachen": 16, "bern": 24, "cork": 12}
 
 
 def _run(federation: Federation) -> StudyState:
     return run_local(federation.study, list(federation.sites.values()))
-
-
-def _pool(federation: Federation) -> SiteCohort:
-    parts = [load_cohort(open_site(path)) for _, path in sorted(federation.sites.items())]
-    training, test = [p.training for p in parts], [p.test for p in parts]
-
-    def join(kind: type, views: list) -> object:
-        tables = [v.table for v in views]
-        return kind(
-            tables[0].names,
-            np.concatenate([t.values for t in tables]),
-            np.concatenate([t.altered for t in tables]),
-        )
-
-    def names(views: list) -> tuple[str, ...]:
-        return tuple(n for v in views for n in v.pseudonyms)
-
-    def maps(views: list) -> np.ndarray:
-        return np.concatenate([v.visual for v in views])
-
-    return SiteCohort(
-        TrainingCases(join(TrainingTable, training), maps(training), names(training)),
-        TestCases(join(TestTable, test), maps(test), names(test)),
-    )
 
 
 def test_local_study_completes_and_learns(tmp_path):
@@ -68,11 +41,11 @@ def test_statistics_and_selection_equal_pooled(tmp_path):
     """Moments to 1e-10 of an SD, mutual information to 1e-12, the same features (DESIGN section 1)."""
     federation = write_federation(tmp_path, small_protocol(), SIZES)
 
-    state, oracle = _run(federation), pooled_oracle(_pool(federation), federation.protocol, site="all")
+    state, oracle = _run(federation), pooled_oracle(pool(federation), federation.protocol, site="all")
 
     np.testing.assert_allclose(state.moments.radiomics_mean, oracle.radiomics_mean, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(state.moments.radiomics_deviation, oracle.radiomics_deviation, rtol=1e-10)
-    np.testing.assert_allclose(state.selection.mutual_information, oracle.mutual_information, atol=1e-12)
+    np.testing.assert_allclose(state.selection.scores, oracle.scores, atol=1e-12)
     assert oracle.model.signature == state.selection.signature
 
 
@@ -81,7 +54,7 @@ def test_one_full_batch_step_per_round_equals_pooled_training(tmp_path):
     training = {"rounds": 8, "strategy": "fedsgd", "learning_rate": 0.3, "weight_decay": 0.0}
     federation = write_federation(tmp_path, small_protocol(training=training), SIZES)
 
-    state, oracle = _run(federation), pooled_oracle(_pool(federation), federation.protocol, site="all")
+    state, oracle = _run(federation), pooled_oracle(pool(federation), federation.protocol, site="all")
 
     for name, weight in oracle.model.weights.items():
         np.testing.assert_allclose(state.weights[name], weight, atol=2e-6)
@@ -92,7 +65,7 @@ def test_a_federation_of_one_site_is_the_centralised_run(tmp_path):
     protocol = small_protocol(federation={"min_sites": 1, "min_cases": 4, "timeout_s": 60})
     federation = write_federation(tmp_path, protocol, {"only": 24})
 
-    state, oracle = _run(federation), pooled_oracle(_pool(federation), protocol, site="only")
+    state, oracle = _run(federation), pooled_oracle(pool(federation), protocol, site="only")
 
     for name, weight in oracle.model.weights.items():
         np.testing.assert_allclose(state.weights[name], weight, rtol=0, atol=1e-6)
@@ -118,8 +91,6 @@ def test_a_site_lost_in_one_round_is_named_and_asked_again(tmp_path):
             return True
         return False
 
-    fast = small_protocol(federation={"min_sites": 2, "min_cases": 4, "timeout_s": 2})
-    federation = write_federation(tmp_path / "fast", fast, SIZES)
     state = run_local(federation.study, list(federation.sites.values()), lose=lose)
 
     rounds = [e.roster["bern"] for e in state.exchanges if e.action == "train_round"]
@@ -149,8 +120,8 @@ def test_a_site_that_fails_in_the_middle_is_named_and_the_others_go_on(tmp_path)
 
 def test_too_few_sites_stop_with_a_checkpoint_and_resume_goes_on(tmp_path):
     """Nothing finished is done again."""
-    fast = small_protocol(federation={"min_sites": 3, "min_cases": 4, "timeout_s": 2})
-    federation = write_federation(tmp_path, fast, SIZES)
+    strict = small_protocol(federation={"min_sites": 3, "min_cases": 4, "timeout_s": 60})
+    federation = write_federation(tmp_path, strict, SIZES)
     sites = list(federation.sites.values())
 
     with pytest.raises(QuorumLost, match="cork late"):
@@ -160,7 +131,7 @@ def test_too_few_sites_stop_with_a_checkpoint_and_resume_goes_on(tmp_path):
             lose=lambda m: m.metadata.message_type == "train.train_round" and m.metadata.dst_node_id == 102,
         )
     state = run_local(federation.study, sites)
-    whole = _run(write_federation(tmp_path / "whole", fast, SIZES))
+    whole = _run(write_federation(tmp_path / "whole", strict, SIZES))
 
     assert sum(e.action == "contingency" for e in state.exchanges) == 1
     for name, weight in whole.weights.items():

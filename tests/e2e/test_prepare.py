@@ -19,6 +19,7 @@ from client.tasks.prepare_cohort import prepare_cohort
 from common.config.preprocessing import PreprocessingSettings
 from common.config.protocol import Protocol
 from simulation.cohort.make_cohort import CohortSettings, make_cohort
+from simulation.replay import read_rows
 from simulation.size import at_size
 
 RAW = Path(__file__).parents[2].parent / "shared" / "data" / "tcga_fg_6692" / "raw"
@@ -33,7 +34,7 @@ pytestmark = [
 def test_good_cases_are_prepared_bad_ones_named_and_nothing_is_done_twice(tmp_path: Path):
     """FLAIR of another patient and a truncated file fail with their codes; the others go on."""
     manifest = make_cohort(tmp_path / "cohort", CohortSettings(seed=3, altered=2, not_altered=2))
-    rows = list(csv.DictReader(manifest.open()))
+    rows = read_rows(manifest)
     rows[0]["flair_path"] = rows[1]["flair_path"]
     broken = tmp_path / "cohort" / "broken.nii.gz"
     broken.write_bytes((manifest.parent / rows[2]["t1ce_path"]).read_bytes()[:5000])

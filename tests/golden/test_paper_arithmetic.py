@@ -12,8 +12,10 @@ import pytest
 from common.catalogue import PAPER_SIGNATURE, radiomics_names
 from common.config.modelling import HeadSettings
 from common.config.visual import VisualSettings
-from common.metrics.confusion import Confusion, confusion_at, exact_interval
-from common.metrics.group_tests import compare_counts, rank_sum
+from common.metrics import roc_cells, score_search
+from common.metrics.confusion import Confusion, confusion_at, confusion_below, exact_interval
+from common.metrics.group_tests import combine_tables, compare_counts
+from common.metrics.rank_sum import rank_sum, rank_sum_of_cells
 from common.metrics.roc import auc, bootstrap_interval
 from common.networks.fused_head import initial_weights
 from simulation.split import stratified_split
@@ -126,3 +128,67 @@ def test_split_is_204_and_50():
 
     assert (int(altered[is_test].sum()), int((~altered)[is_test].sum())) == (25, 25)
     assert (int(altered[~is_test].sum()), int((~altered)[~is_test].sum())) == (102, 102)
+
+
+def _hospitals(scores, altered):
+    """The fixture's cases dealt to three hospitals, one of which has one case."""
+    owner = np.where(np.arange(len(scores)) == 7, 2, np.arange(len(scores)) % 2)
+    return [(_margins(scores[owner == s]), altered[owner == s]) for s in range(3)]
+
+
+def _searched(parts):
+    return score_search.finish(score_search.search_scores(parts, ties="all"))
+
+
+def test_z_and_auc_of_the_test_set_from_three_hospitals():
+    """F8 without pooling: AUC .9216, z -5.1139 with the tie, DeLong's error, 22/25 and 20/25 (F7)."""
+    scores, altered = _fixture("test")
+    expected = json.loads((GOLDEN / "test_set_fixture.json").read_text())["expected"]
+
+    cells = _searched(_hospitals(scores, altered))
+
+    assert pytest.approx(expected["auc"], abs=1e-12) == roc_cells.auc(cells).auc
+    assert pytest.approx(expected["z_tie_corrected_no_cc"], abs=2e-4) == rank_sum_of_cells(cells).z
+    assert pytest.approx(expected["delong_se"], abs=1e-12) == roc_cells.delong_error(cells)
+    # the file multiplies by 1.96, we by the quantile itself
+    assert pytest.approx(expected["logit_delong_ci"], abs=1e-5) == roc_cells.logit_delong_interval(cells)
+    assert Confusion(22, 3, 20, 5) == sum(
+        (confusion_below(m, a, 0.0) for m, a in _hospitals(scores, altered)), Confusion(0, 0, 0, 0)
+    )
+
+
+def test_bootstrap_of_cells_fits_the_printed_interval():
+    """F6 from counts alone: .829 to .986."""
+    scores, altered = _fixture("test")
+    cells = _searched(_hospitals(scores, altered))
+
+    found = roc_cells.bootstrap_interval(cells, resamples=4000, rng=np.random.default_rng(0))
+
+    assert pytest.approx((0.829, 0.986), abs=0.012) == found
+
+
+def test_training_set_from_three_hospitals():
+    """93.14, 81.37 and 87.25 %, AUC .953 (F7)."""
+    scores, altered = _fixture("train")
+    parts = _hospitals(scores, altered)
+
+    counts = sum((confusion_below(m, a, 0.0) for m, a in parts), Confusion(0, 0, 0, 0))
+
+    shares = (counts.sensitivity, counts.specificity, counts.accuracy)
+    assert (93.14, 81.37, 87.25) == tuple(round(100 * s, 2) for s in shares)
+    assert pytest.approx(0.953, abs=1e-3) == roc_cells.auc(_searched(parts)).auc
+
+
+def test_table_1_from_the_tables_of_hospitals():
+    """F9: tables add up, whatever their parts."""
+    path = GOLDEN / "table1.json"
+    if not path.exists():
+        pytest.skip("the golden files of ../shared are not beside this checkout")
+    rng = np.random.default_rng(1)
+    for row in json.loads(path.read_text())["table1"].values():
+        whole = np.array(row["counts"])
+        part = rng.integers(0, whole + 1)
+
+        test = compare_counts(combine_tables([part, whole - part, np.zeros((2, 2), int)]))
+
+        assert pytest.approx((*row["pearson"], row["fisher_p"]), abs=1e-4) == (test.chi_square, test.p, test.fisher_p)

@@ -11,7 +11,8 @@ from sklearn.preprocessing import StandardScaler
 from common.metrics import score_histogram
 from common.metrics.roc import auc
 from common.stats import contingency, moments, quantiles
-from common.stats.mutual_information import mutual_information, select_k_best
+from common.stats.mutual_information import mutual_information
+from common.stats.selection import select_k_best
 from common.tables import TrainingTable
 
 FEATURES = 12
@@ -100,8 +101,8 @@ def test_auc_from_histograms_keeps_its_bound(seed, cases, cells):
 
 
 def _edges(parts, bins, cases):
-    search = quantiles.start(FEATURES, bins=bins, cases=cases)
+    search = quantiles.start(FEATURES, fractions=tuple(np.arange(1, bins) / bins), cases=cases)
     while not quantiles.finished(search):
-        limits = quantiles.thresholds(search)
-        search = quantiles.advance(search, np.sum([quantiles.summarise(p, limits) for p in parts], axis=0))
+        counts = [quantiles.summarise(part, search.prefix, search.step) for part in parts]
+        search = quantiles.advance(search, np.sum(counts, axis=0))
     return quantiles.finish(search)

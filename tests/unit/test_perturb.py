@@ -85,7 +85,7 @@ def test_repeats_are_reproducible_and_differ():
 def test_card(tmp_path, monkeypatch, capsys):
     """Stability and redundancy of a site's prepared cases, as JSON and Markdown."""
     site = write_site(tmp_path, "north", small_protocol(radiomics={"perturbations": 4}), 16, seed=0)
-    monkeypatch.setattr("sys.argv", ["fedmidline-site", "card", "--site", str(site), "--json"])
+    monkeypatch.setattr("sys.argv", ["fedmidline-site", "feature-card", "--site", str(site), "--json"])
 
     with pytest.raises(SystemExit, match="0"):
         run_command(app)

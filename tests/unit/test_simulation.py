@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -14,6 +12,7 @@ from common.seeds import stream
 from simulation.cohort.demographics import draw_ages, draw_sexes
 from simulation.cohort.make_cohort import COLUMNS, CohortSettings, make_cohort
 from simulation.partition import PARTITIONS, partition
+from simulation.replay import read_rows
 
 
 def test_demographics_are_the_papers():
@@ -36,7 +35,7 @@ def test_a_cohort_does_not_depend_on_its_makers(tmp_path):
     one, two = (make_cohort(tmp_path / str(n), settings, workers=n) for n in (1, 2))
 
     assert one.read_text() == two.read_text()
-    rows = list(csv.DictReader(one.open()))
+    rows = read_rows(one)
     assert list(COLUMNS) == list(rows[0])
     for row in rows:
         paths = [m.parent / "images" / row["pseudonym"] / "t1ce.nii.gz" for m in (one, two)]

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from common.errors import InputError, WireError
 from common.messages.base import Refusal
+from common.messages.harmoniser import Harmoniser
 from common.messages.model import ModelState
 from common.messages.records import from_records, is_refusal, size_in_bytes, to_records
 from common.messages.train_round import TrainRoundReply, TrainRoundRequest
@@ -22,6 +23,7 @@ from tests.builders import small_protocol
 def _model() -> ModelState:
     ones = np.ones(3)
     return ModelState(
+        harmoniser=Harmoniser(),
         weights={"visual.weight": np.eye(3, dtype=np.float32), "fusion.bias": np.zeros(2, np.float32)},
         signature=("a", "b", "c"),
         radiomics_mean=ones,

@@ -1,0 +1,29 @@
+"""anova: sums by class about the pooled mean, for the F statistic of every feature.
+
+Leaves the site: training cases of each class, a sum per feature and class, a sum of squares per feature.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from common.messages.base import Array, Reply, Request
+from common.messages.harmoniser import Harmoniser
+
+__all__ = ["AnovaReply", "AnovaRequest"]
+
+
+class AnovaRequest(Request):
+    """mean: pooled, of every feature."""
+
+    action: ClassVar[str] = "anova"
+    harmoniser: Harmoniser
+    mean: Array
+
+
+class AnovaReply(Reply):
+    """cases: (2,); total: (2, features); squares: (features)."""
+
+    cases: Array
+    total: Array
+    squares: Array

@@ -1,0 +1,30 @@
+"""covariance: products of the candidates for the signature, about their pooled means.
+
+Leaves the site: training cases, and one number per pair of candidates.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from common.messages.base import Array, Reply, Request
+from common.messages.harmoniser import Harmoniser
+
+__all__ = ["CovarianceReply", "CovarianceRequest"]
+
+
+class CovarianceRequest(Request):
+    """names: the candidates; mean, deviation: theirs, float64, so that products are of z-scores."""
+
+    action: ClassVar[str] = "covariance"
+    harmoniser: Harmoniser
+    names: tuple[str, ...]
+    mean: Array
+    deviation: Array
+
+
+class CovarianceReply(Reply):
+    """total: candidates x candidates."""
+
+    count: int
+    total: Array
