@@ -16,7 +16,18 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from client.site import Site, open_site
-from client.tasks import anova, combat, contingency, covariance, evaluate, moments, qualify, quantiles, train_round
+from client.tasks import (
+    anova,
+    combat,
+    contingency,
+    covariance,
+    evaluate,
+    moments,
+    qualify,
+    quantiles,
+    repeats,
+    train_round,
+)
 from common.errors import ProtocolMismatch, StudyError
 from common.messages.anova import AnovaRequest
 from common.messages.base import Refusal, Reply, Request
@@ -28,6 +39,7 @@ from common.messages.moments import MomentsRequest
 from common.messages.qualify import QualifyRequest
 from common.messages.quantiles import QuantilesRequest
 from common.messages.records import from_records, to_records
+from common.messages.repeats import RepeatsRequest
 from common.messages.train_round import TrainRoundRequest
 
 __all__ = ["app"]
@@ -115,6 +127,11 @@ def _covariance(message: Message, context: Context) -> Message:
 @app.query("anova")
 def _anova(message: Message, context: Context) -> Message:
     return _handle(message, context, AnovaRequest, anova.answer)
+
+
+@app.query("repeats")
+def _repeats(message: Message, context: Context) -> Message:
+    return _handle(message, context, RepeatsRequest, repeats.answer)
 
 
 @app.train("train_round")

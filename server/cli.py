@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from common.catalogue import radiomics_names
 from common.command import new_command, run_command, say
 from common.errors import InputError
 from server.checkpoint import CHECKPOINT, load_checkpoint
@@ -78,7 +77,7 @@ def _content(state: StudyState) -> StudyContent:
     """What a report can say without any case."""
     if state.selection is None:
         raise ValueError("no selection")
-    scores = dict(zip(radiomics_names(), state.selection.scores, strict=True))
+    scores = dict(zip(state.protocol.radiomics.names(), state.selection.scores, strict=True))
     return StudyContent(
         title=f"Study {state.study}",
         status=state.status(),

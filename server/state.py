@@ -6,7 +6,6 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from common.catalogue import radiomics_names
 from common.config.protocol import Protocol
 from common.messages.base import Array, Arrays
 from common.messages.harmoniser import Harmoniser
@@ -65,6 +64,7 @@ class Selection(_Value):
 class StudyState(_Value):
     """Frozen; `evolve` gives the next state.
 
+    icc: stability of every feature, where the protocol asks for it.
     taking_part: the sites whose replies the running phase adds up; the driver sets it.
     scratch: a phase's unfinished work.  A checkpoint keeps neither, so a phase that was interrupted starts
         again, but a finished round never does.
@@ -77,6 +77,7 @@ class StudyState(_Value):
     excluded: dict[str, str] = {}
     harmoniser: Harmoniser | None = None
     moments: FeatureMoments | None = None
+    icc: Array | None = None
     selection: Selection | None = None
     weights: Arrays = Field(default_factory=dict)
     rounds_done: int = 0
@@ -100,7 +101,7 @@ class StudyState(_Value):
         if self.moments is None or self.selection is None:
             raise ValueError("the model exists only after harmonise and select")
         signature = self.selection.signature
-        place = {name: i for i, name in enumerate(radiomics_names())}
+        place = {name: i for i, name in enumerate(self.protocol.radiomics.names())}
         columns = [place[name] for name in signature]
         return ModelState(
             harmoniser=self.require_harmoniser(),

@@ -19,7 +19,7 @@ from client.site import Site
 from client.store.cohort import ScoredCases, SiteCohort
 from client.tasks.load_cohort import case_design
 from client.training.fused import train_locally
-from common.catalogue import PAPER_SIGNATURE, radiomics_names
+from common.catalogue import PAPER_SIGNATURE
 from common.config.protocol import Protocol
 from common.messages.harmoniser import Harmoniser
 from common.messages.model import ModelState
@@ -60,7 +60,7 @@ def pooled_oracle(
     scaler = StandardScaler().fit(training.table.values)
     scores = _scores(training.table, protocol)
     signature = _signature(training.table, scores, protocol)
-    columns = [radiomics_names().index(name) for name in signature]
+    columns = [training.table.names.index(name) for name in signature]
     mean, deviation = _visual_moments(training.visual)
     model = ModelState(
         harmoniser=Harmoniser(),
@@ -132,7 +132,7 @@ def _pooled_design(site: Site, pseudonyms: tuple[str, ...], owner: Mapping[str, 
 
 def _signature(table: TrainingTable, scores: np.ndarray[Any, Any], protocol: Protocol) -> tuple[str, ...]:
     """The k best, ties by name; numpy's correlations where the protocol looks at them."""
-    selection, names = protocol.selection, radiomics_names()
+    selection, names = protocol.selection, protocol.radiomics.names()
     if selection.method == "fixed_signature":
         return PAPER_SIGNATURE
     order = ranking(names, scores)

@@ -198,6 +198,7 @@ def _write_model(folder: Path, state: StudyState) -> None:
         "study": state.study,
         "protocol_fingerprint": state.protocol.fingerprint(),
         "signature": model.signature,
+        "harmonisation": model.harmoniser.method,
         "classes": ["altered", "not_altered"],
         "research_use_only": True,
     }

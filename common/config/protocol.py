@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from common.catalogue import PAPER_SIGNATURE
 from common.config.base import Settings
 from common.config.federation import EvaluationSettings, FederationSettings
 from common.config.harmonisation import HarmonisationSettings
@@ -42,6 +43,17 @@ class Protocol(Settings):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     federation: FederationSettings = FederationSettings()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        names = self.radiomics.names()
+        if self.selection.method == "fixed_signature" and not set(PAPER_SIGNATURE) <= set(names):
+            raise ValueError("selection.method fixed_signature needs the paper's features; radiomics leaves some out")
+        if self.selection.k > len(names):
+            raise ValueError(f"selection.k is {self.selection.k}, but radiomics measures {len(names)} features")
+        if self.selection.smallest_icc is not None and self.radiomics.perturbations < 2:
+            raise ValueError("selection.smallest_icc needs radiomics.perturbations of at least 2")
+        return self
 
     def fingerprint(self) -> str:
         """SHA-256 over the canonical JSON of every setting but the name."""

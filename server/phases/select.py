@@ -5,6 +5,8 @@
     anova_f              sums by class -> F -> the k best
     fixed_signature      the paper's nineteen; nothing is asked
 
+With `smallest_icc` only features that are stable enough take part (server/phases/stability.py).
+
 Exact: edges equal numpy's quantiles of the pooled training cases to the bit, counts are integers, so the
 selection is the pooled one (common/stats states the laws).
 """
@@ -17,7 +19,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from common.catalogue import PAPER_SIGNATURE, radiomics_names
+from common.catalogue import PAPER_SIGNATURE
+from common.config.protocol import Protocol
 from common.errors import WireError
 from common.messages.anova import AnovaReply, AnovaRequest
 from common.messages.base import Array, Reply, Request
@@ -28,6 +31,7 @@ from common.stats import anova, contingency, covariance, quantiles
 from common.stats.bin_edges import edges_from_moments, edges_from_quantiles, wanted_quantiles
 from common.stats.mutual_information import mutual_information
 from common.stats.selection import Chosen, decorrelated_k_best, ranking, select_k_best, select_mrmr
+from server.phases.stability import admitted
 from server.state import FeatureMoments, Selection, StudyState
 
 __all__ = ["Select", "fixed_selection"]
@@ -59,7 +63,7 @@ class Select:
             return CovarianceRequest(
                 fingerprint=fingerprint,
                 harmoniser=harmoniser,
-                names=tuple(radiomics_names()[i] for i in columns),
+                names=tuple(state.protocol.radiomics.names()[i] for i in columns),
                 mean=moments.radiomics_mean[columns],
                 deviation=moments.radiomics_deviation[columns],
             )
@@ -96,9 +100,9 @@ class Select:
         return state.evolve(scratch=_Progress(progress.search, edges, scores))
 
 
-def fixed_selection() -> Selection:
+def fixed_selection(protocol: Protocol) -> Selection:
     """The paper's nineteen, chosen before any data were seen; nothing to ask."""
-    features = len(radiomics_names())
+    features = len(protocol.radiomics.names())
     return Selection(
         signature=PAPER_SIGNATURE,
         scores=np.zeros(features),
@@ -114,7 +118,7 @@ def _progress(state: StudyState) -> _Progress:
     wanted = wanted_quantiles(selection.binning, selection.bins)
     # Of the sites that take part now: one that left since the moments were summed must not be counted.
     cases = sum(sum(state.qualified[site].training_cases) for site in state.taking_part)
-    features = len(radiomics_names())
+    features = len(state.protocol.radiomics.names())
     return _Progress(quantiles.start(features, fractions=wanted, cases=cases) if wanted else None)
 
 
@@ -149,7 +153,8 @@ def _require_same_cases(state: StudyState, tables: Mapping[str, Array]) -> None:
 def _candidates(state: StudyState, scores: Array) -> list[int]:
     """The best features by score, best first."""
     wanted = max(state.protocol.selection.candidates, state.protocol.selection.k)
-    return ranking(radiomics_names(), scores)[:wanted]
+    stable = admitted(state)
+    return [i for i in ranking(state.protocol.radiomics.names(), scores) if stable[i]][:wanted]
 
 
 def _choose_among(state: StudyState, progress: _Progress, correlation: Array) -> StudyState:
@@ -157,7 +162,7 @@ def _choose_among(state: StudyState, progress: _Progress, correlation: Array) ->
     if scores is None:
         raise ValueError("candidates come before their correlations")
     columns = _candidates(state, scores)
-    names = [radiomics_names()[i] for i in columns]
+    names = [state.protocol.radiomics.names()[i] for i in columns]
     if selection.method == "mrmr":
         chosen = select_mrmr(names, scores[columns], correlation, selection.k)
     else:
@@ -167,7 +172,8 @@ def _choose_among(state: StudyState, progress: _Progress, correlation: Array) ->
 
 
 def _chosen(state: StudyState, scores: Array, edges: Array | None, chosen: Chosen | None = None) -> StudyState:
-    found = chosen or select_k_best(radiomics_names(), scores, state.protocol.selection.k)
+    names, stable = state.protocol.radiomics.names(), np.flatnonzero(admitted(state))
+    found = chosen or select_k_best([names[i] for i in stable], scores[stable], state.protocol.selection.k)
     counted_over = np.zeros((len(scores), 0)) if edges is None else edges
     selection = Selection(signature=found.names, scores=scores, edges=counted_over, ties=found.ties)
     return state.evolve(scratch=None, selection=selection)
