@@ -154,7 +154,9 @@ def test_unfit_sites_are_excluded_by_name_and_nothing_of_them_leaks(tmp_path):
 
     assert state.excluded == {"dual": "one-class-only", "espoo": "protocol-differs", "faro": "manifest-invalid"}
     assert state.status() == "completed with losses: dual, espoo, faro"
-    assert "SECRET" not in state.model_dump_json(exclude={"moments", "selection", "weights", "histograms", "qualified"})
+    assert "SECRET" not in state.model_dump_json(
+        exclude={"moments", "selection", "weights", "histograms", "qualified", "harmoniser"}
+    )
 
 
 @pytest.mark.slow
