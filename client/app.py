@@ -26,6 +26,7 @@ from client.tasks import (
     qualify,
     quantiles,
     repeats,
+    score_cells,
     train_round,
 )
 from common.errors import ProtocolMismatch, StudyError
@@ -40,6 +41,7 @@ from common.messages.qualify import QualifyRequest
 from common.messages.quantiles import QuantilesRequest
 from common.messages.records import from_records, to_records
 from common.messages.repeats import RepeatsRequest
+from common.messages.score_cells import ScoreCellsRequest
 from common.messages.train_round import TrainRoundRequest
 
 __all__ = ["app"]
@@ -137,6 +139,11 @@ def _repeats(message: Message, context: Context) -> Message:
 @app.train("train_round")
 def _train_round(message: Message, context: Context) -> Message:
     return _handle(message, context, TrainRoundRequest, train_round.answer)
+
+
+@app.query("score_cells")
+def _score_cells(message: Message, context: Context) -> Message:
+    return _handle(message, context, ScoreCellsRequest, score_cells.answer)
 
 
 @app.evaluate("evaluate")

@@ -66,7 +66,7 @@ def _new_study(settings: StudySettings, protocol: Protocol) -> StudyState:
         study=settings.name,
         protocol=protocol,
         sites=tuple(sorted(settings.sites)),
-        selection=fixed_selection(protocol) if fixed else None,
+        selection=fixed_selection(len(protocol.radiomics.names())) if fixed else None,
     )
 
 

@@ -89,7 +89,7 @@ def _content(state: StudyState) -> StudyContent:
         selection_method=state.protocol.selection.method,
         exchanges=state.exchanges,
         laws=(),
-        server_view=server_view(state.histograms),
+        server_view=server_view(state),
         threshold=state.protocol.evaluation.threshold,
         bootstrap=state.protocol.evaluation.bootstrap,
         protocol=state.protocol.model_dump(mode="json"),

@@ -65,6 +65,8 @@ class StudyState(_Value):
     """Frozen; `evolve` gives the next state.
 
     icc: stability of every feature, where the protocol asks for it.
+    histograms: of all sites, by set; site_histograms: of each site's test cases; score_cells: of all test cases
+        where the protocol wants the AUC exact.
     taking_part: the sites whose replies the running phase adds up; the driver sets it.
     scratch: a phase's unfinished work.  A checkpoint keeps neither, so a phase that was interrupted starts
         again, but a finished round never does.
@@ -82,6 +84,8 @@ class StudyState(_Value):
     weights: Arrays = Field(default_factory=dict)
     rounds_done: int = 0
     histograms: Arrays = Field(default_factory=dict)
+    site_histograms: Arrays = Field(default_factory=dict)
+    score_cells: Arrays = Field(default_factory=dict)
     exchanges: tuple[Exchange, ...] = ()
     finished: bool = False
     taking_part: tuple[str, ...] = Field(default=(), exclude=True)

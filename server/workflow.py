@@ -26,6 +26,7 @@ from common.messages.qualify import QualifyReply
 from common.messages.quantiles import QuantilesReply
 from common.messages.records import from_records, is_refusal, size_in_bytes, to_records
 from common.messages.repeats import RepeatsReply
+from common.messages.score_cells import ScoreCellsReply
 from common.messages.train_round import TrainRoundReply
 from server.checkpoint import save_checkpoint
 from server.phases.base import Phase
@@ -52,6 +53,7 @@ ANSWERS: dict[str, tuple[str, type[Reply]]] = {
     "repeats": ("query", RepeatsReply),
     "train_round": ("train", TrainRoundReply),
     "evaluate": ("evaluate", EvaluateReply),
+    "score_cells": ("query", ScoreCellsReply),
 }
 """action -> Flower's message category, and the reply's type."""
 

@@ -78,7 +78,7 @@ def compare_with_oracle(state: StudyState, oracle: Oracle, exact: tuple[StudySta
         LawCheck("mean of every radiomics feature, in its SD", _largest(state.moments.radiomics_mean - oracle.radiomics_mean, scale), 1e-10),
         LawCheck("SD of every radiomics feature, relative", _largest(state.moments.radiomics_deviation - scale, scale), 1e-10),
         LawCheck("mean of every visual feature", _largest(state.moments.visual_mean - oracle.model.visual_mean), 1e-5, "single precision"),
-        LawCheck(score, 0.0 if fixed else _largest(state.selection.scores - oracle.scores, scale_of_scores), 1e-9 if anova else 1e-12, "against scikit-learn"),
+        LawCheck(score, 0.0 if fixed else _largest(state.selection.scores - oracle.scores, scale_of_scores), 1e-9 if anova else 1e-12, "against scipy" if anova else "against scikit-learn"),
         LawCheck("features in one signature only", float(len(differing)), 0.0),
         LawCheck("weights after one full-batch step per round", _weights(exact[0].weights, exact[1].model.weights), 1e-5, f"{exact[0].rounds_done} rounds of FedSGD, single precision"),
         LawCheck("weights after the study's own rounds", _weights(state.weights, oracle.model.weights), None if state.protocol.training.strategy == "fedavg" else 1e-5, "several local steps follow another path by construction: shown, not required"),

@@ -23,7 +23,7 @@ from server.app import app as server_app
 from server.app import open_study
 from server.checkpoint import CHECKPOINT, load_checkpoint
 from server.state import Exchange, StudyState
-from server.workflow import run_study
+from server.workflow import ANSWERS, run_study
 from simulation.local_grid import LocalGrid
 from simulation.loopback import QUIET, deploy_on_loopback
 
@@ -67,10 +67,8 @@ def run_ray(study: Path, sites: Sequence[Path], *, notify: Notify = lambda _: No
         inner = Context(context.run_id, context.node_id, config, context.state, {}, context.series_id)
         return client_app(message, inner)
 
-    for action in ("qualify", "moments", "quantiles", "contingency"):
-        wrapped_client.query(action)(place)
-    wrapped_client.train("train_round")(place)
-    wrapped_client.evaluate("evaluate")(place)
+    for action, (category, _) in ANSWERS.items():
+        getattr(wrapped_client, category)(action)(place)
     run_simulation(
         wrapped_server,
         wrapped_client,

@@ -16,7 +16,8 @@ import numpy as np
 from client.site import open_site
 from client.tasks.load_cohort import load_cohort
 from client.training.fused import safety_margins
-from server.reporting.judgement import Part, sites_pooled
+from common.metrics.score_cells import ScoreCells
+from server.reporting.judgement import sites_pooled
 from simulation.replay import ReplayFolder, ReplaySettings, federate
 
 __all__ = ["leave_one_site_out"]
@@ -37,7 +38,7 @@ def leave_one_site_out(
     """
     if len(sites) - 1 < folder.protocol.federation.min_sites:
         return {}
-    parts: dict[str, Part] = {}
+    found: dict[str, ScoreCells] = {}
     for name in sorted(sites):
         tell(name)
         home = folder.root / "leave-one-out" / name
@@ -49,5 +50,6 @@ def leave_one_site_out(
         margins = [
             safety_margins(view.table, view.visual, model, head=folder.protocol.head, device="cpu") for view in views
         ]
-        parts[name] = (np.concatenate(margins), np.concatenate([view.table.altered for view in views]))
-    return sites_pooled(parts, min_cell=FEWEST_PER_CLASS)
+        altered = np.concatenate([view.table.altered for view in views])
+        found[name] = ScoreCells.of_scores(np.concatenate(margins), altered)
+    return sites_pooled(found, min_cell=FEWEST_PER_CLASS)

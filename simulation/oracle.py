@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from sklearn.feature_selection import f_classif
+from scipy.stats import f_oneway
 from sklearn.metrics import mutual_info_score
 from sklearn.preprocessing import StandardScaler
 
@@ -60,7 +60,7 @@ def pooled_oracle(
     scaler = StandardScaler().fit(training.table.values)
     scores = _scores(training.table, protocol)
     signature = _signature(training.table, scores, protocol)
-    columns = [training.table.names.index(name) for name in signature]
+    columns = [protocol.radiomics.names().index(name) for name in signature]
     mean, deviation = _visual_moments(training.visual)
     model = ModelState(
         harmoniser=Harmoniser(),
@@ -147,10 +147,10 @@ def _signature(table: TrainingTable, scores: np.ndarray[Any, Any], protocol: Pro
 
 
 def _scores(table: TrainingTable, protocol: Protocol) -> np.ndarray[Any, Any]:
-    """Scikit-learn's mutual_info_score over numpy's bins, or its F."""
+    """Scikit-learn's mutual_info_score over numpy's bins, or scipy's F."""
     selection, values = protocol.selection, table.values
     if selection.method == "anova_f":
-        return np.asarray(np.nan_to_num(f_classif(values, table.altered)[0]))
+        return np.asarray(np.nan_to_num(f_oneway(values[table.altered], values[~table.altered]).statistic))
     if selection.binning == "quantile":
         edges = np.quantile(values, np.arange(1, selection.bins) / selection.bins, axis=0)
     else:

@@ -138,7 +138,7 @@ def _compare(
         selection_method=protocol.selection.method,
         exchanges=state.exchanges,
         laws=compare_with_oracle(state, oracle, (exact_state, exact_oracle)),
-        server_view=server_view(state.histograms),
+        server_view=server_view(state),
         threshold=protocol.evaluation.threshold,
         bootstrap=protocol.evaluation.bootstrap,
         protocol=protocol.model_dump(mode="json"),

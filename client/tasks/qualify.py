@@ -63,6 +63,12 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
     )
 
 
+def _batches(site: Site, cohort: SiteCohort) -> tuple[str, ...]:
+    if site.protocol.harmonisation.method != "combat":
+        return ()
+    return tuple(sorted(set(case_design(site, cohort.training.pseudonyms).batch)))
+
+
 def _check_values(site: Site) -> FeatureVector:
     """The site's features of the phantom; ProtocolMismatch `features-differ` names the one that differs most."""
     from client.features.phantom import expected_values, measure_phantom  # SimpleITK, for this message only
@@ -81,12 +87,6 @@ def _check_values(site: Site) -> FeatureVector:
             fix="Install the packages as pinned in requirements.txt.",
         )
     return values
-
-
-def _batches(site: Site, cohort: SiteCohort) -> tuple[str, ...]:
-    if site.protocol.harmonisation.method != "combat":
-        return ()
-    return tuple(sorted(set(case_design(site, cohort.training.pseudonyms).batch)))
 
 
 def _by_class(altered: CaseFlags) -> tuple[int, int]:

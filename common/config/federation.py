@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -25,9 +25,12 @@ class FederationSettings(Settings):
 class EvaluationSettings(Settings):
     """threshold: safety score below which a case is called altered (R33).
     score_cells: cells of the score histogram, even in the logit, that a site sends instead of scores.
+    auc: `binned` with a guaranteed bound; `exact` by a search that gives away the whole ROC curve of the pooled
+        test cases, which the consortium then agrees to.
     bootstrap: resamples of the stratified percentile interval (R40).
     """
 
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     score_cells: Annotated[int, Field(ge=16, le=4096, multiple_of=2)] = 256
+    auc: Literal["binned", "exact"] = "binned"
     bootstrap: Annotated[int, Field(ge=100)] = 2000

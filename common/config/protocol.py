@@ -46,13 +46,16 @@ class Protocol(Settings):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
-        names = self.radiomics.names()
-        if self.selection.method == "fixed_signature" and not set(PAPER_SIGNATURE) <= set(names):
-            raise ValueError("selection.method fixed_signature needs the paper's features; radiomics leaves some out")
-        if self.selection.k > len(names):
-            raise ValueError(f"selection.k is {self.selection.k}, but radiomics measures {len(names)} features")
+        absent = set(PAPER_SIGNATURE) - set(self.radiomics.names())
+        if self.selection.method == "fixed_signature" and absent:
+            raise ValueError(
+                f"selection.method is fixed_signature, but radiomics leaves out {len(absent)} of its features, such as "
+                f"{min(absent)}; name them in radiomics.features or choose a preset with three-dimensional wavelets"
+            )
         if self.selection.smallest_icc is not None and self.radiomics.perturbations < 2:
             raise ValueError("selection.smallest_icc needs radiomics.perturbations of at least 2")
+        if self.selection.k > len(self.radiomics.names()):
+            raise ValueError(f"selection.k is {self.selection.k}, more than radiomics measures")
         return self
 
     def fingerprint(self) -> str:

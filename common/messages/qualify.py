@@ -1,8 +1,8 @@
 """qualify: does the site run this protocol, and with how many cases?
 
 Leaves the site: its name, counts of training and test cases by class, the names of the batches (scanners) of its
-training cases where the protocol harmonises them, software versions, and the
-features of a phantom that is made of arithmetic and holds no patient.
+training cases where the protocol harmonises them, software versions, and the features of a phantom that is made of
+arithmetic and holds no patient.
 """
 
 from __future__ import annotations

@@ -20,7 +20,6 @@ from typing import ClassVar
 import numpy as np
 
 from common.catalogue import PAPER_SIGNATURE
-from common.config.protocol import Protocol
 from common.errors import WireError
 from common.messages.anova import AnovaReply, AnovaRequest
 from common.messages.base import Array, Reply, Request
@@ -100,9 +99,8 @@ class Select:
         return state.evolve(scratch=_Progress(progress.search, edges, scores))
 
 
-def fixed_selection(protocol: Protocol) -> Selection:
-    """The paper's nineteen, chosen before any data were seen; nothing to ask."""
-    features = len(protocol.radiomics.names())
+def fixed_selection(features: int) -> Selection:
+    """The paper's nineteen of `features`, chosen before any data were seen; nothing to ask."""
     return Selection(
         signature=PAPER_SIGNATURE,
         scores=np.zeros(features),

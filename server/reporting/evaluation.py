@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from common.metrics import roc_cells
 from common.metrics.confusion import confusion_at
 from common.metrics.group_tests import rank_sum
 from common.metrics.roc import auc, bootstrap_interval, logit_delong_interval, within_site_auc
+from common.metrics.score_cells import ScoreCells
+from common.metrics.score_histogram import cells_of
 from common.metrics.score_histogram import view as histogram_view
+from common.metrics.site_estimates import MIN_CASES
 from common.seeds import stream
 from server.reporting.content import ArmScores
+from server.reporting.judgement import sites_pooled
+from server.state import StudyState
 
 __all__ = ["evaluate_arm", "safety", "server_view"]
 
@@ -50,9 +55,12 @@ def evaluate_arm(arm: ArmScores, view: str, *, threshold: float, resamples: int,
     }
 
 
-def server_view(histograms: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, dict[str, float]]:
-    """What the summed histograms tell, by set; the AUC within its guaranteed half-width."""
-    seen = {}
+def server_view(state: StudyState) -> dict[str, Any]:
+    """What the coordinator can tell without a score, by set: the AUC within its guaranteed half-width, or exactly where
+    the protocol agreed to that; and each site's where ten cases of each class hide the single one.
+    """
+    seen: dict[str, Any] = {}
+    histograms = state.histograms
     for name, counts in histograms.items():
         found = histogram_view(counts)
         seen[name] = {
@@ -61,4 +69,12 @@ def server_view(histograms: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, dic
             "sensitivity": found.confusion.sensitivity,
             "specificity": found.confusion.specificity,
         }
+    if "test" in seen:
+        seen["test"]["by_site"] = sites_pooled(
+            {site: cells_of(counts) for site, counts in state.site_histograms.items()}, min_cell=MIN_CASES
+        )
+    if state.score_cells:
+        cells = ScoreCells(**state.score_cells, exact=True)
+        seen["test"]["exact_auc"] = roc_cells.auc(cells).auc
+        seen["test"]["exact_auc_logit_delong_95"] = roc_cells.logit_delong_interval(cells)
     return seen

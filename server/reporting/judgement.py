@@ -69,7 +69,9 @@ def judge_scores(
         "van_elteren": _or_refused(lambda: _van_elteren(ordered)),
         "calibration": calibration(ordered),
         "net_benefit": _or_refused(lambda: net_benefit(ordered, target_prevalence)),
-        "by_site": sites_pooled(parts, min_cell=min_cell),
+        "by_site": sites_pooled(
+            {name: score_cells.ScoreCells.of_scores(*part) for name, part in parts.items()}, min_cell=min_cell
+        ),
     }
 
 
@@ -103,12 +105,11 @@ def net_benefit(parts: Sequence[Part], target_prevalence: float | None) -> dict[
     }
 
 
-def sites_pooled(parts: Mapping[str, Part], *, min_cell: int) -> dict[str, Any]:
+def sites_pooled(sites: Mapping[str, score_cells.ScoreCells], *, min_cell: int) -> dict[str, Any]:
     """Each site's AUC with its interval (or why it is withheld), and their random-effects summary."""
     shown: dict[str, Any] = {}
     estimates = []
-    for name in sorted(parts):
-        cells = score_cells.ScoreCells.of_scores(*parts[name])
+    for name, cells in sorted(sites.items()):
         try:
             estimate = site_estimates.logit_auc(name, cells, min_cases=min_cell)
         except StudyError as error:

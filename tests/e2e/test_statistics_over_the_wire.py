@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+
 import numpy as np
 import pytest
 from flwr.app import Message
 
-from common.errors import ConfigError, WireError
+from client.site import open_site
+from client.tasks import score_cells
+from client.tasks.evaluate import scores_file
+from common.errors import ConfigError, Refused, WireError
+from common.messages.score_cells import ScoreCellsRequest
+from common.metrics.roc import auc
+from server.reporting.evaluation import server_view
 from server.state import StudyState
 from simulation.engines import run_local
 from simulation.oracle import harmonise_pooled, pooled_oracle
@@ -116,3 +124,34 @@ def test_a_reference_scanner_that_nobody_has_is_told(tmp_path):
 
     with pytest.raises(ConfigError, match="reference-batch-absent"):
         _run(federation)
+
+
+def test_the_exact_auc_is_that_of_the_pooled_scores(tmp_path):
+    """Scores stay at the sites; the histogram's bound holds; a small site's own AUC is withheld."""
+    federation = write_federation(tmp_path, _short(evaluation={"auc": "exact"}), SIZES)
+
+    seen = server_view(_run(federation))["test"]
+
+    margins, altered = _scores(federation)
+    assert auc(margins, altered) == seen["exact_auc"]
+    assert abs(seen["exact_auc"] - seen["auc"]) <= seen["half_width"] + 1e-12
+    assert {"withheld": "small-cells"} == seen["by_site"]["sites"]["cork"]
+
+
+def test_a_site_that_did_not_agree_gives_no_exact_scores(tmp_path):
+    federation = write_federation(tmp_path, _short(), SIZES)
+    _run(federation)
+    asked = ScoreCellsRequest(fingerprint="", study="trial", prefixes=np.zeros(1, np.uint64), depth=0, bits=8)
+
+    with pytest.raises(Refused, match="exact-auc-not-agreed"):
+        score_cells.answer(asked, open_site(federation.sites["cork"]))
+
+
+def _scores(federation):
+    margins, altered = [], []
+    for path in federation.sites.values():
+        with scores_file(open_site(path), "trial").open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["set"] == "test"]
+        margins += [float(row["safety_margin"]) for row in rows]
+        altered += [row["altered"] == "1" for row in rows]
+    return np.array(margins), np.array(altered)
