@@ -25,6 +25,7 @@ from client.tasks import (
     moments,
     qualify,
     quantiles,
+    repeats,
     score_cells,
     train_round,
 )
@@ -39,6 +40,7 @@ from common.messages.moments import MomentsRequest
 from common.messages.qualify import QualifyRequest
 from common.messages.quantiles import QuantilesRequest
 from common.messages.records import from_records, to_records
+from common.messages.repeats import RepeatsRequest
 from common.messages.score_cells import ScoreCellsRequest
 from common.messages.train_round import TrainRoundRequest
 
@@ -127,6 +129,11 @@ def _covariance(message: Message, context: Context) -> Message:
 @app.query("anova")
 def _anova(message: Message, context: Context) -> Message:
     return _handle(message, context, AnovaRequest, anova.answer)
+
+
+@app.query("repeats")
+def _repeats(message: Message, context: Context) -> Message:
+    return _handle(message, context, RepeatsRequest, repeats.answer)
 
 
 @app.train("train_round")

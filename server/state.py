@@ -64,6 +64,7 @@ class Selection(_Value):
 class StudyState(_Value):
     """Frozen; `evolve` gives the next state.
 
+    icc: stability of every feature, where the protocol asks for it.
     histograms: of all sites, by set; site_histograms: of each site's test cases; score_cells: of all test cases
         where the protocol wants the AUC exact.
     taking_part: the sites whose replies the running phase adds up; the driver sets it.
@@ -78,6 +79,7 @@ class StudyState(_Value):
     excluded: dict[str, str] = {}
     harmoniser: Harmoniser | None = None
     moments: FeatureMoments | None = None
+    icc: Array | None = None
     selection: Selection | None = None
     weights: Arrays = Field(default_factory=dict)
     rounds_done: int = 0

@@ -25,6 +25,7 @@ from common.messages.moments import MomentsReply
 from common.messages.qualify import QualifyReply
 from common.messages.quantiles import QuantilesReply
 from common.messages.records import from_records, is_refusal, size_in_bytes, to_records
+from common.messages.repeats import RepeatsReply
 from common.messages.score_cells import ScoreCellsReply
 from common.messages.train_round import TrainRoundReply
 from server.checkpoint import save_checkpoint
@@ -33,12 +34,13 @@ from server.phases.evaluate import Evaluate
 from server.phases.harmonise import Harmonise
 from server.phases.qualify import Qualify
 from server.phases.select import Select
+from server.phases.stability import Stability
 from server.phases.train import Train
 from server.state import Exchange, SiteStatus, StudyState
 
 __all__ = ["PHASES", "run_study", "wait_for_sites"]
 
-PHASES: tuple[Phase, ...] = (Qualify(), Harmonise(), Select(), Train(), Evaluate())
+PHASES: tuple[Phase, ...] = (Qualify(), Harmonise(), Stability(), Select(), Train(), Evaluate())
 
 ANSWERS: dict[str, tuple[str, type[Reply]]] = {
     "qualify": ("query", QualifyReply),
@@ -48,6 +50,7 @@ ANSWERS: dict[str, tuple[str, type[Reply]]] = {
     "contingency": ("query", ContingencyReply),
     "covariance": ("query", CovarianceReply),
     "anova": ("query", AnovaReply),
+    "repeats": ("query", RepeatsReply),
     "train_round": ("train", TrainRoundReply),
     "evaluate": ("evaluate", EvaluateReply),
     "score_cells": ("query", ScoreCellsReply),

@@ -16,12 +16,9 @@ from client.store.cohort import SiteCohort, TestCases, TrainingCases
 from client.store.feature_store import CaseFeatures, FeatureStore
 from client.store.fingerprints import FingerprintBook
 from client.tasks.load_cohort import load_cohort
-from common.catalogue import radiomics_names
 from common.config.protocol import Protocol
 from common.config.visual import VisualSettings
 from common.tables import TestTable, TrainingTable
-
-FEATURES = len(radiomics_names())
 
 
 def small_protocol(**changes: object) -> Protocol:
@@ -65,7 +62,7 @@ def write_site(
     home.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     store, book = FeatureStore(home / "cache"), FingerprintBook(home / "cache")
-    rows = []
+    features, rows = len(protocol.radiomics.names()), []
     for i in range(cases):
         altered = one_class or i % 2 == 0
         pseudonym = f"{name}-{i}"
@@ -84,13 +81,13 @@ def write_site(
         rows.append(cells)
         row = CaseRow(pseudonym, str(image.resolve()), str(image.resolve()), "", "", altered, None, *[""] * 5)
         key = store.key(book.look_up(row, lambda r: f"{name}-{r.pseudonym}"), protocol.feature_fingerprint())
-        signal = np.zeros(FEATURES)
+        signal = np.zeros(features)
         signal[:40] = 1.2 if altered else -1.2
-        effect = np.random.default_rng(sum(scanners[i % len(scanners)].encode())).standard_normal(FEATURES)
-        radiomics = (rng.standard_normal(FEATURES) + signal + shift * effect) * np.logspace(-3, 3, FEATURES)
+        effect = np.random.default_rng(sum(scanners[i % len(scanners)].encode())).standard_normal(features)
+        radiomics = (rng.standard_normal(features) + signal + shift * effect) * np.logspace(-3, 3, features)
         visual = rng.standard_normal(protocol.visual.length).astype(np.float32) + (0.2 if altered else -0.2)
         again = protocol.radiomics.perturbations
-        repeats = radiomics * (1 + 0.1 * rng.standard_normal((again, FEATURES))) if again else None
+        repeats = radiomics * (1 + 0.1 * rng.standard_normal((again, features))) if again else None
         store.save(key, CaseFeatures(radiomics, visual.astype(np.float32), "made for a test", (), {}, repeats))
     book.save()
     with (home / "manifest.csv").open("w", newline="") as file:

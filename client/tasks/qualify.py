@@ -18,7 +18,7 @@ from common.stats.value_lock import compare_values
 
 __all__ = ["answer"]
 
-PACKAGES = ("flwr", "torch", "numpy", "pyradiomics", "SimpleITK", "antspyx")
+PACKAGES = ("flwr", "torch", "numpy", "scipy", "pyradiomics", "PyWavelets", "SimpleITK", "antspyx")
 
 
 def answer(request: QualifyRequest, site: Site) -> QualifyReply:

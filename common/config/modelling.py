@@ -28,6 +28,8 @@ class SelectionSettings(Settings):
         (Table 2).
     bins, binning: common bins of all sites (common/stats/bin_edges.py).
     candidates: the best features by MI among which `decorrelated` and `mrmr` choose.
+    smallest_icc: a feature takes part only when its ICC(1,1) over repeated measurements is at least this; needs
+        `radiomics.perturbations`.  0.75 is called good, 0.9 excellent (Koo and Li 2016).
     largest_correlation: absolute, between two chosen features, for `decorrelated`.
     """
 
@@ -37,6 +39,7 @@ class SelectionSettings(Settings):
     binning: Literal["quantile", "mean_deviation", "equal_width"] = "quantile"
     candidates: Annotated[int, Field(ge=1, le=1000)] = 200
     largest_correlation: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    smallest_icc: Annotated[float, Field(ge=0, lt=1)] | None = None
 
 
 class HeadSettings(Settings):

@@ -51,13 +51,17 @@ class Protocol(Settings):
     federation: FederationSettings = FederationSettings()
 
     @model_validator(mode="after")
-    def _signature_is_measured(self) -> Self:
+    def _parts_fit(self) -> Self:
         absent = set(PAPER_SIGNATURE) - set(self.radiomics.names())
         if self.selection.method == "fixed_signature" and absent:
             raise ValueError(
                 f"selection.method is fixed_signature, but radiomics leaves out {len(absent)} of its features, such as "
                 f"{min(absent)}; name them in radiomics.features or choose a preset with three-dimensional wavelets"
             )
+        if self.selection.smallest_icc is not None and self.radiomics.perturbations < 2:
+            raise ValueError("selection.smallest_icc needs radiomics.perturbations of at least 2")
+        if self.selection.k > len(self.radiomics.names()):
+            raise ValueError(f"selection.k is {self.selection.k}, more than radiomics measures")
         return self
 
     def fingerprint(self) -> str:

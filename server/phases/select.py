@@ -5,6 +5,8 @@
     anova_f              sums by class -> F -> the k best
     fixed_signature      the paper's nineteen; nothing is asked
 
+With `smallest_icc` only features that are stable enough take part (server/phases/stability.py).
+
 Exact: edges equal numpy's quantiles of the pooled training cases to the bit, counts are integers, so the
 selection is the pooled one (common/stats states the laws).
 """
@@ -28,6 +30,7 @@ from common.stats import anova, contingency, covariance, quantiles
 from common.stats.bin_edges import edges_from_moments, edges_from_quantiles, wanted_quantiles
 from common.stats.mutual_information import mutual_information
 from common.stats.selection import Chosen, decorrelated_k_best, ranking, select_k_best, select_mrmr
+from server.phases.stability import admitted
 from server.state import FeatureMoments, Selection, StudyState
 
 __all__ = ["Select", "fixed_selection"]
@@ -148,7 +151,8 @@ def _require_same_cases(state: StudyState, tables: Mapping[str, Array]) -> None:
 def _candidates(state: StudyState, scores: Array) -> list[int]:
     """The best features by score, best first."""
     wanted = max(state.protocol.selection.candidates, state.protocol.selection.k)
-    return ranking(state.protocol.radiomics.names(), scores)[:wanted]
+    stable = admitted(state)
+    return [i for i in ranking(state.protocol.radiomics.names(), scores) if stable[i]][:wanted]
 
 
 def _choose_among(state: StudyState, progress: _Progress, correlation: Array) -> StudyState:
@@ -166,7 +170,8 @@ def _choose_among(state: StudyState, progress: _Progress, correlation: Array) ->
 
 
 def _chosen(state: StudyState, scores: Array, edges: Array | None, chosen: Chosen | None = None) -> StudyState:
-    found = chosen or select_k_best(state.protocol.radiomics.names(), scores, state.protocol.selection.k)
+    names, stable = state.protocol.radiomics.names(), np.flatnonzero(admitted(state))
+    found = chosen or select_k_best([names[i] for i in stable], scores[stable], state.protocol.selection.k)
     counted_over = np.zeros((len(scores), 0)) if edges is None else edges
     selection = Selection(signature=found.names, scores=scores, edges=counted_over, ties=found.ties)
     return state.evolve(scratch=None, selection=selection)

@@ -11,13 +11,16 @@ import SimpleITK as sitk
 import yaml
 
 from client.case import CaseRow
+from client.ingest.manifest import read_manifest
 from client.ingest.read_case import read_case
 from client.preprocess.preprocess import preprocess
 from client.site import open_site
+from client.store.cohort import read_repeats
 from client.tasks.load_cohort import load_cohort
 from client.tasks.prepare_cohort import prepare_cohort
 from common.config.preprocessing import PreprocessingSettings
 from common.config.protocol import Protocol
+from common.config.radiomics import RadiomicsSettings
 from simulation.cohort.make_cohort import CohortSettings, make_cohort
 from simulation.replay import read_rows
 from simulation.size import at_size
@@ -44,7 +47,7 @@ def test_good_cases_are_prepared_bad_ones_named_and_nothing_is_done_twice(tmp_pa
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    protocol, _ = at_size(Protocol(name="tiny"), "small")
+    protocol, _ = at_size(Protocol(name="tiny", radiomics=RadiomicsSettings(perturbations=2)), "small")
     (tmp_path / "protocol.yaml").write_text(yaml.safe_dump(protocol.model_dump(mode="json")))
     path = tmp_path / "site.yaml"
     path.write_text(yaml.safe_dump({"name": "s", "protocol": "protocol.yaml", "manifest": "cohort/manifest.csv"}))
@@ -62,6 +65,7 @@ def test_good_cases_are_prepared_bad_ones_named_and_nothing_is_done_twice(tmp_pa
     cohort = load_cohort(site)
     assert cohort.training.table.values.shape == (1, 1702)
     assert cohort.training.visual.shape == (1, 131_072)
+    assert (1, 2, 1702) == read_repeats(read_manifest(manifest, site="s"), site.settings, protocol).shape
 
 
 def test_brain_mask_of_a_real_patient():

@@ -12,7 +12,7 @@ import pytest
 from client.cli import app
 from client.site import open_site
 from client.tasks.load_cohort import load_cohort
-from common.catalogue import SEQUENCES
+from common.catalogue import SEQUENCES, radiomics_names
 from common.command import run_command
 from common.config.visual import VisualSettings
 from common.metrics.score_histogram import view
@@ -143,12 +143,23 @@ def test_a_protocol_with_visual_features_takes_no_table(tmp_path, monkeypatch, c
     assert "table-has-no-visual" in err
 
 
-def test_fewer_features_by_protocol(tmp_path):
-    """The table's columns are the protocol's names, in catalogue order."""
-    names = ("FLAIR_wavelet-LLH_glcm_Id", "T1CE_original_firstorder_Mean")
-    protocol = small_protocol(radiomics={"features": names}, visual=VisualSettings(variant="none"))
+@pytest.mark.parametrize(
+    "radiomics", [{"features": radiomics_names()[5:1000:20]}, {"preset": "thick_slice_2d"}], ids=["named", "flat"]
+)
+def test_studies_on_other_catalogues(radiomics, tmp_path):
+    """Fewer features by name, or two-dimensional ones: every phase follows the protocol's names."""
+    protocol = small_protocol(radiomics=radiomics, visual=VisualSettings(variant="none"), selection={"k": 5})
+    federation = write_federation(tmp_path, protocol, SIZES)
 
-    assert names[::-1] == protocol.radiomics.names()
-    assert 1 == protocol.visual.length
+    state = run_local(federation.study, list(federation.sites.values()))
+
+    names = protocol.radiomics.names()
+    assert "completed" == state.status()
+    assert {"named": 50, "flat": 958}["named" if "features" in radiomics else "flat"] == len(names)
+    assert len(names) == len(state.moments.radiomics_mean) == len(state.selection.scores)
+    assert set(state.selection.signature) <= set(names)
+
+
+def test_names_of_another_catalogue_are_refused():
     with pytest.raises(ValueError, match="not in the preset's catalogue"):
         small_protocol(radiomics={"features": ("T1CE_wavelet-LH_glcm_Id",)})

@@ -1,0 +1,59 @@
+"""stability: which features tell patients apart although scan and contour change a little (METHOD section 4, rank 9).
+
+Only where the protocol says `selection.smallest_icc`: two exchanges, sums and then squares about the pooled mean, and
+the ICC(1,1) of every feature as one computer with all repeated measurements would have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from common.errors import InputError
+from common.messages.base import Array, Reply
+from common.messages.repeats import RepeatsReply, RepeatsRequest
+from common.stats import icc
+from server.state import StudyState
+
+__all__ = ["Stability", "admitted"]
+
+
+class Stability:
+    """Before selection; the same sites in both exchanges."""
+
+    name: ClassVar[str] = "stability"
+    fixed_roster: ClassVar[bool] = True
+
+    def request(self, state: StudyState) -> RepeatsRequest | None:
+        """About zero, then about the mean."""
+        if state.protocol.selection.smallest_icc is None or state.icc is not None:
+            return None
+        centre = np.zeros(len(state.protocol.radiomics.names())) if state.scratch is None else state.scratch
+        return RepeatsRequest(fingerprint=state.protocol.fingerprint(), centre=centre)
+
+    def conclude(self, state: StudyState, replies: Mapping[str, Reply]) -> StudyState:
+        """The mean, or the coefficients; a feature that never moves has 0, for it tells nobody apart."""
+        answers = [reply for reply in replies.values() if isinstance(reply, RepeatsReply)]
+        sums = icc.combine([icc.IccSums(r.count, r.columns, r.between, r.within) for r in answers])
+        if state.scratch is None:
+            return state.evolve(scratch=sums.columns.mean(axis=0) / sums.count)
+        found = state.evolve(scratch=None, icc=np.nan_to_num(icc.finish(sums).one_way))
+        stable, wanted = int(admitted(found).sum()), state.protocol.selection.k
+        if stable < wanted:
+            raise InputError(
+                "too-few-stable-features",
+                field="selection.smallest_icc",
+                problem=f"{stable} feature(s) are stable enough; the signature wants {wanted}.",
+                fix="Lower selection.smallest_icc or selection.k in the protocol.",
+            )
+        return found
+
+
+def admitted(state: StudyState) -> Array:
+    """(features,) True for those that selection may choose."""
+    limit = state.protocol.selection.smallest_icc
+    if limit is None or state.icc is None:
+        return np.ones(len(state.protocol.radiomics.names()), dtype=bool)
+    return np.asarray(state.icc >= limit)
