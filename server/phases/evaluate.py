@@ -9,12 +9,13 @@ import numpy as np
 
 from common.messages.base import Reply
 from common.messages.evaluate import EvaluateReply, EvaluateRequest
+from server.phases.base import Phase
 from server.state import StudyState
 
 __all__ = ["Evaluate"]
 
 
-class Evaluate:
+class Evaluate(Phase):
     """One exchange; counts are summed, scores stay where they are."""
 
     name: ClassVar[str] = "evaluate"
