@@ -53,11 +53,11 @@ class VisualMaps:
         """Only these cases, in this order."""
         return VisualMaps(tuple(self.rows[i] for i in cases), self.length)
 
-    def blocks(self, width: int) -> Iterator[tuple[slice, np.ndarray[Any, Any]]]:
-        """(features, cases x features) in the stored precision; the array is overwritten by the next block."""
+    def blocks(self, features: slice, width: int) -> Iterator[tuple[slice, np.ndarray[Any, Any]]]:
+        """(place, cases x features) in the stored precision; the array is overwritten by the next block."""
         buffer = np.empty((len(self.rows), min(width, self.length)), self.dtype)
-        for begin in range(0, self.length, width):
-            end = min(begin + width, self.length)
+        for begin in range(features.start, features.stop, width):
+            end = min(begin + width, features.stop)
             block = buffer[:, : end - begin]
             for i, row in enumerate(self.rows):
                 block[i] = row[begin:end]

@@ -30,11 +30,15 @@ NO_MAP = np.zeros(0, np.float32)
 
 @dataclass(frozen=True)
 class TrainingCases:
-    """visual: mapped from the store, of length 0 where it was not asked for; pseudonyms stay in the hospital."""
+    """visual: mapped from the store, of length 0 where it was not asked for; pseudonyms stay in the hospital.
+
+    keys: of the cases in the feature store, empty where they lie in none.
+    """
 
     table: TrainingTable
     visual: VisualMaps
     pseudonyms: tuple[str, ...]
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,9 @@ def assemble_cohort(
     def names(wanted: CaseFlags) -> tuple[str, ...]:
         return tuple(row.pseudonym for row, take in zip(kept, wanted, strict=True) if take)
 
+    keys = tuple(key for (_, key), test_case in zip(ready, is_test, strict=True) if not test_case)
     return SiteCohort(
-        TrainingCases(training, maps(~is_test), names(~is_test)), TestCases(test, maps(is_test), names(is_test))
+        TrainingCases(training, maps(~is_test), names(~is_test), keys), TestCases(test, maps(is_test), names(is_test))
     )
 
 

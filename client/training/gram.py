@@ -70,14 +70,19 @@ def train_gram(
     precision: of the products with X; everything else is float64.
     """
     require_training(task.table)
-    maps = StandardisedMaps.under(task.model, task.visual, device=task.device, precision=precision)
+    maps = StandardisedMaps.under(
+        task.model, task.visual, device=task.device, precision=precision, threads=task.threads
+    )
     weights, drift = task.model.weights, task.drift.get(BIG)
-    inner, outer = maps.products([weights[BIG]] if drift is None else [weights[BIG], drift], gram=True)
+    outer, inner = maps.products(weights[BIG], gram=task.gram is None)
+    pushed = None if drift is None else maps.products(drift)[0]
+    if task.gram is not None:
+        inner = torch.from_numpy(task.gram).to(task.device)
     radiomics = signature_values(task.table, task.model, task.device, torch.float64)
     target = targets(task.table, task.device)
     small = {n: torch.tensor(w, dtype=torch.float64, device=task.device) for n, w in weights.items() if n != BIG}
     start = {name: value.clone() for name, value in small.items()}
-    place = _Coordinates(inner.new_ones(1), inner.new_zeros(outer[0].shape), inner.new_zeros(1))
+    place = _Coordinates(inner.new_ones(1), inner.new_zeros(outer.shape), inner.new_zeros(1))
     optimiser = local_optimiser([*place.tensors(), *small.values()], task)
 
     def loss_of(hidden: Tensor, batch: Tensor) -> Tensor:
@@ -91,16 +96,16 @@ def train_gram(
         return mean_loss(logits, target[batch], task.class_weights)
 
     everyone = torch.arange(len(task.table), device=task.device)
-    loss = float(loss_of(outer[0], everyone))
+    loss = float(loss_of(outer, everyone))
     for value in small.values():
         value.requires_grad_()
     for batch in batches(task):
-        hidden = place.kept * outer[0][batch] + inner[batch] @ place.mix
-        if drift is not None:
-            hidden = hidden + place.drifted * outer[1][batch]
+        hidden = place.kept * outer[batch] + inner[batch] @ place.mix
+        if pushed is not None:
+            hidden = hidden + place.drifted * pushed[batch]
         hidden.requires_grad_()
         of_hidden, *of_small = torch.autograd.grad(loss_of(hidden, batch), [hidden, *small.values()])
-        place.set_gradient(batch, of_hidden, pull=task.training.pull, drift=drift is not None)
+        place.set_gradient(batch, of_hidden, pull=task.training.pull, drift=pushed is not None)
         for (name, value), gradient in zip(small.items(), of_small, strict=True):
             value.grad = gradient + task.training.pull * (value.detach() - start[name])
             if name in task.drift:
@@ -110,7 +115,9 @@ def train_gram(
         name: (value.detach() - start[name]).float().cpu().numpy() for name, value in small.items()
     }
     changes[BIG] = _expand(task, maps, place, inner, rank_tolerance)
-    return LocalUpdate(changes={name: changes[name] for name in weights}, loss=loss, cases=len(task.table))
+    return LocalUpdate(
+        changes={name: changes[name] for name in weights}, loss=loss, cases=len(task.table), gram=inner.cpu().numpy()
+    )
 
 
 def _expand(

@@ -32,6 +32,7 @@ class LocalTask:
     """table: training cases with (at least) the signature's features; visual: their maps, raw.
 
     class_weights: in the order of CLASSES.  drift: added to every gradient (SCAFFOLD), by name; empty for none.
+    gram: X X' of these cases where it is known from an earlier round.  threads: change no bit.
     """
 
     table: TrainingTable
@@ -45,6 +46,8 @@ class LocalTask:
     device: str = "cpu"
     class_weights: tuple[float, float] = (1.0, 1.0)
     drift: Weights = field(default_factory=dict)
+    gram: np.ndarray[Any, Any] | None = None
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class LocalUpdate:
     """changes: new minus incoming weights; loss: of the incoming model; cases: trained on.
 
     validation_loss: of the incoming model on the cases held out; None without any.
+    gram: X X' of the cases, to be kept at the site; None from plain torch.
     """
 
     changes: Mapping[str, Change]
@@ -59,6 +63,7 @@ class LocalUpdate:
     cases: int
     validation_loss: float | None = None
     validation_cases: int = 0
+    gram: np.ndarray[Any, Any] | None = None
 
 
 def batches(task: LocalTask) -> Iterator[Tensor]:

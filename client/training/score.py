@@ -25,7 +25,7 @@ def fused_logits_of(
     """Logits (cases x classes), float64; the features are read in blocks and never held whole."""
     weights = model.weights
     maps = StandardisedMaps.under(model, visual, device=device)
-    hidden = maps.products([weights["visual.weight"]])[1][0]
+    hidden = maps.products(weights["visual.weight"])[0]
     bias, fusion, fusion_bias = (
         torch.tensor(weights[n], dtype=torch.float64, device=device)
         for n in ("visual.bias", "fusion.weight", "fusion.bias")

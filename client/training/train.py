@@ -26,10 +26,7 @@ def train_locally(task: LocalTask) -> LocalUpdate:
     fitted, checked = _part(task, ~held_out), _part(task, held_out)
     training = task.training
     tolerance = training.rank_tolerance if training.wire_encoding.startswith("low_rank") else None
-    if training.optimiser == "sgd" or training.strategy == "fedsgd":
-        update = train_gram(fitted, rank_tolerance=tolerance)
-    else:
-        update = train_plain(fitted)
+    update = train_gram(fitted, rank_tolerance=tolerance) if training.linear else train_plain(fitted)
     if tolerance is not None:
         changes: dict[str, Change] = {
             name: factorise(change, tolerance) if isinstance(change, np.ndarray) and change.size >= SMALL else change
@@ -54,7 +51,8 @@ def _held_out(task: LocalTask) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
 
 def _part(task: LocalTask, wanted: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> LocalTask:
     table = replace(task.table, values=task.table.values[wanted], altered=task.table.altered[wanted])
-    return replace(task, table=table, visual=task.visual.take(np.flatnonzero(wanted).tolist()))
+    gram = None if task.gram is None else task.gram[np.ix_(wanted, wanted)]
+    return replace(task, table=table, visual=task.visual.take(np.flatnonzero(wanted).tolist()), gram=gram)
 
 
 def _loss(task: LocalTask) -> float:

@@ -87,7 +87,7 @@ class TrainingSettings(Settings):
     validation_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     patience: Annotated[int, Field(ge=0)] = 0
     encoding: Literal["auto"] | Encoding = "auto"
-    rank_tolerance: Annotated[float, Field(ge=0, lt=1)] = 1e-3
+    rank_tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.05
     largest_norm: Annotated[float, Field(gt=0)] = 1e3
     largest_value: Annotated[float, Field(gt=0)] = 1e2
     server: ServerSettings = ServerSettings()
@@ -113,6 +113,11 @@ class TrainingSettings(Settings):
         return self.local_epochs * math.ceil(cases / (self.batch_size or cases))
 
     @property
+    def linear(self) -> bool:
+        """Whether every local step is linear in the weights, so that the Gram matrix serves (client/training/gram.py)."""
+        return self.optimiser == "sgd" or self.strategy == "fedsgd"
+
+    @property
     def pull(self) -> float:
         """The proximal weight in force."""
         return self.proximal if self.strategy == "fedprox" else 0.0
@@ -122,4 +127,4 @@ class TrainingSettings(Settings):
         """What `auto` stands for here."""
         if self.encoding != "auto":
             return self.encoding
-        return "float32" if self.strategy == "fedsgd" else "low_rank"
+        return "float32" if self.strategy == "fedsgd" else "low_rank_int8"

@@ -34,6 +34,9 @@ Array = np.ndarray[Any, Any]
 
 SMALL = 4096
 LEVELS = 127
+WIDTH = 16384
+"""Columns at a time, so that a block stays in the processor's cache."""
+
 KIND: dict[Encoding, Literal["float32", "float16", "int8"]] = {
     "float32": "float32",
     "float16": "float16",
@@ -53,9 +56,14 @@ class LowRank:
 
     def dense(self, before: Array) -> Array:
         """The change itself, float32; summed rank by rank, so that no BLAS decides on the last bit."""
-        change = before * np.float32(self.kept) if self.kept else np.zeros(before.shape, np.float32)
-        for column, row in zip(self.left.T, self.right, strict=True):
-            change += column[:, None] * row
+        change = before * np.float32(self.kept)
+        term = np.empty((len(before), WIDTH), np.float32)
+        for begin in range(0, before.shape[1], WIDTH):
+            block = change[:, begin : begin + WIDTH]
+            here = term[:, : block.shape[1]]
+            for column, row in zip(self.left.T, self.right, strict=True):
+                np.multiply(column[:, None], row[begin : begin + WIDTH], out=here)
+                block += here
         return change
 
 
@@ -92,7 +100,8 @@ def unpack(update: WeightUpdate, before: Mapping[str, Array]) -> dict[str, Array
     WireError `update-keys`, `update-shape` or `update-dtype` names the part that is not as it must be.
     """
     parts = dict(update.parts)
-    changes = {name: _decode(name, weight, update.encoding, parts) for name, weight in before.items()}
+    with np.errstate(over="ignore", invalid="ignore"):  # what an absurd scale makes infinite, the gate refuses by name
+        changes = {name: _decode(name, weight, update.encoding, parts) for name, weight in before.items()}
     if parts:
         raise _wrong("update-keys", sorted(parts)[0])
     return changes
@@ -133,8 +142,7 @@ def _grow(name: str, kind: str, shape: tuple[int, ...], parts: dict[str, Array])
     if kind == "float32":
         return array
     scale = float(_take(parts, f"{name}.scale", "float64", (1,))[0])
-    with np.errstate(over="ignore"):  # an absurd scale becomes infinite, which the gate refuses by name
-        return array.astype(np.float32) * np.float32(scale)
+    return array.astype(np.float32) * np.float32(scale)
 
 
 def _take(parts: dict[str, Array], name: str, dtype: str, shape: tuple[int, ...]) -> Array:
