@@ -17,6 +17,7 @@ from client.tasks.train_round import next_variate, train_and_pack
 from client.training.local_task import LocalTask
 from common.config.protocol import Protocol
 from common.messages.model import ModelState
+from common.messages.weight_update import unpack
 from common.stats.class_weights import balanced_weights
 from server.strategy.strategies import STRATEGIES
 from server.strategy.update import SiteUpdate, Weights
@@ -105,14 +106,15 @@ def _one_site(
     )
     sent = train_and_pack(task if training.validation_fraction else replace(task, gram=site.gram))
     site.gram = sent.local.gram
+    changes = unpack(sent.packed, model.weights)
     if drift:
-        site.variate = next_variate(sent.changes, task, sent.local.cases)
+        site.variate = next_variate(changes, task, sent.local.cases)
     total = sum(len(held.table) for held in everyone.values())
     equal = training.weighting == "equal"
     update = SiteUpdate(
         name,
         sent.local.cases,
-        sent.changes,
+        changes,
         1.0 if equal else float(sent.local.cases),
         1 / len(everyone) if equal else len(site.cases.table) / total,
     )

@@ -89,7 +89,7 @@ def write_site(
         shift = np.random.default_rng(sum(scanners[i % len(scanners)].encode())).standard_normal(FEATURES)
         radiomics = (rng.standard_normal(FEATURES) + signal + 0.3 * shift) * np.logspace(-3, 3, FEATURES)
         visual = rng.standard_normal(protocol.visual.length).astype(np.float32) + (0.2 if altered else -0.2)
-        store.save(key, CaseFeatures(radiomics, visual.astype(np.float32), "made for a test", (), {}))
+        store.save(key, CaseFeatures(radiomics, visual.astype(protocol.visual.dtype), "made for a test", (), {}))
     book.save()
     with (home / "manifest.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, [*COLUMNS, "split"])

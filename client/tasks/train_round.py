@@ -30,11 +30,10 @@ MOST_THREADS = 8
 
 @dataclass(frozen=True)
 class SentUpdate:
-    """packed: as it travels; changes: as the server will read it."""
+    """packed: as it travels."""
 
     local: LocalUpdate
     packed: WeightUpdate
-    changes: Weights
 
 
 def answer(request: TrainRoundRequest, site: Site) -> TrainRoundReply:
@@ -62,7 +61,8 @@ def answer(request: TrainRoundRequest, site: Site) -> TrainRoundReply:
     )
     sent = _with_known_products(task, cases.keys, GramStore(site.settings.cache))
     if own:
-        kept.keep(request.round, next_variate(sent.changes, task, sent.local.cases))
+        changes = unpack(sent.packed, model.weights)
+        kept.keep(request.round, next_variate(changes, task, sent.local.cases))
     return TrainRoundReply(
         site=name,
         round=request.round,
@@ -75,13 +75,11 @@ def answer(request: TrainRoundRequest, site: Site) -> TrainRoundReply:
 
 
 def train_and_pack(task: LocalTask) -> SentUpdate:
-    """Train, encode, and check what the server will decode."""
+    """Train, check, encode."""
     update = train_locally(task)
+    check_changes(update.changes, task.training)
     rounding = stream(task.seed, task.site, "rounding", task.round_number)
-    packed = pack(update.changes, task.training.wire_encoding, rounding)
-    changes = unpack(packed, task.model.weights)
-    check_changes(changes, task.training)
-    return SentUpdate(update, packed, changes)
+    return SentUpdate(update, pack(update.changes, task.training.wire_encoding, rounding))
 
 
 def next_variate(changes: Weights, task: LocalTask, cases: int) -> Weights:

@@ -115,12 +115,12 @@ class StandardisedMaps:
 
     def _blocks(self, features: slice) -> Iterator[tuple[slice, Tensor]]:
         root = math.sqrt(self.maps.length)
-        mean = self._tensor(self.mean[features])
         scale = 1 / (self._tensor(self.deviation[features]) * root)
+        shift = -self._tensor(self.mean[features]) * scale
         for place, stored in self.maps.blocks(features, WIDTH):
             block = torch.from_numpy(stored).to(self.device, self.precision, copy=True)
             here = slice(place.start - features.start, place.stop - features.start)
-            yield place, block.sub_(mean[here]).mul_(scale[here])
+            yield place, torch.addcmul(shift[here], block, scale[here], out=block)
 
     def _tensor(self, array: Weights) -> Tensor:
         # A copy: arrays out of a message are read-only, which torch does not know.

@@ -13,26 +13,36 @@ ruins the model as surely.  So it is checked twice, by the same rules, and refus
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from common.config.training import TrainingSettings
 from common.errors import WireError
+from common.messages.weight_update import Change, LowRank
 from common.stats.weight_norm import weight_norm
 
 __all__ = ["check_cases", "check_changes", "check_round"]
 
 
-def check_changes(changes: Mapping[str, np.ndarray[Any, Any]], training: TrainingSettings) -> None:
-    """Finite, and within the protocol's bounds."""
+def check_changes(changes: Mapping[str, Change], training: TrainingSettings) -> None:
+    """Finite, and within the protocol's bounds.
+
+    Of a low-rank change the right factor is looked at, which is as long as the product; decay cannot take away more
+    than there is.
+    """
+    numbers = {name: change.right if isinstance(change, LowRank) else change for name, change in changes.items()}
     for name in sorted(changes):
-        largest = float(np.max(np.abs(changes[name]), initial=0))
+        change = changes[name]
+        if isinstance(change, LowRank) and not (np.isfinite(change.left).all() and abs(change.kept) <= 1):
+            raise _refused(
+                "update-not-finite", name, "The update's factors are not finite, or its decay is beyond all."
+            )
+        largest = max(float(numbers[name].max(initial=0)), -float(numbers[name].min(initial=0)))
         if not np.isfinite(largest):
             raise _refused("update-not-finite", name, "The update holds NaN or infinity.")
         if largest > training.largest_value:
             raise _refused("update-too-large", name, "A number of the update is beyond training.largest_value.")
-    if weight_norm(changes) > training.largest_norm:
+    if weight_norm(numbers) > training.largest_norm:
         raise _refused("update-norm", "update", "The update is longer than training.largest_norm.")
 
 
