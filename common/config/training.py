@@ -33,14 +33,16 @@ class ServerSettings(Settings):
     """What the server does with the sites' changes; each strategy reads only what its paper has.
 
     rate: factor on the merged change (all but FedAdam and FedYogi).
-    momentum: of FedAvgM; first moment of FedAdam and FedYogi.
-    adaptive_rate, second_moment, adaptivity: of FedAdam and FedYogi (eta, beta 2 and tau of their paper).
+    momentum: of FedAvgM (docs/decisions/0005-optimiser.md).
+    adaptive_rate, first_moment, second_moment, adaptivity: of FedAdam and FedYogi (eta, beta 1, beta 2 and tau of
+        their paper).
     hostile_sites: how many broken or hostile sites trimmed mean and Krum must bear.
     """
 
     rate: Annotated[float, Field(gt=0, le=100)] = 1.0
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
     adaptive_rate: Annotated[float, Field(gt=0, le=1)] = 3e-3
+    first_moment: Annotated[float, Field(ge=0, lt=1)] = 0.9
     second_moment: Annotated[float, Field(ge=0, lt=1)] = 0.99
     adaptivity: Annotated[float, Field(gt=0)] = 1e-3
     hostile_sites: Annotated[int, Field(ge=0)] = 1
@@ -87,7 +89,7 @@ class TrainingSettings(Settings):
     validation_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     patience: Annotated[int, Field(ge=0)] = 0
     encoding: Literal["auto"] | Encoding = "auto"
-    rank_tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    rank_tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.01
     largest_norm: Annotated[float, Field(gt=0)] = 1e3
     largest_value: Annotated[float, Field(gt=0)] = 1e2
     server: ServerSettings = ServerSettings()

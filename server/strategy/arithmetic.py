@@ -16,7 +16,7 @@ from server.strategy.update import Weights
 __all__ = ["combine", "moved", "weighted_sum"]
 
 Array = np.ndarray[Any, Any]
-WIDTH = 65536
+WIDTH = 16384
 
 
 def combine(arrays: Sequence[Array], rule: Callable[[Array], Array]) -> Array:
@@ -32,13 +32,14 @@ def combine(arrays: Sequence[Array], rule: Callable[[Array], Array]) -> Array:
 def weighted_sum(arrays: Sequence[Array], factors: Sequence[float]) -> Array:
     """Sum of factor x array."""
 
-    def rule(block: Array) -> Array:
-        total = np.zeros(block.shape[1])
-        for factor, row in zip(factors, block, strict=True):
-            total += factor * row
-        return total
-
-    return combine(arrays, rule)
+    flat = [np.ascontiguousarray(array).reshape(-1) for array in arrays]
+    result = np.empty(flat[0].size, np.float32)
+    for begin in range(0, result.size, WIDTH):
+        total = np.zeros(min(WIDTH, result.size - begin))
+        for factor, array in zip(factors, flat, strict=True):
+            total += np.multiply(array[begin : begin + WIDTH], factor, dtype=np.float64)
+        result[begin : begin + WIDTH] = total
+    return result.reshape(arrays[0].shape)
 
 
 def moved(before: Weights, change: Weights, factor: float = 1.0) -> Weights:

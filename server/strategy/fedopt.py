@@ -41,7 +41,7 @@ def _merge(
     for name, change in mean_change(updates).items():
         first = memory[f"first:{name}"] if memory else np.zeros_like(change)
         second = memory[f"second:{name}"] if memory else np.full_like(change, server.adaptivity**2)
-        first = weighted_sum([first, change], [server.momentum, 1 - server.momentum])
+        first = weighted_sum([first, change], [server.first_moment, 1 - server.first_moment])
         second = combine([second, change], partial(_second_moment, yogi=yogi, decay=server.second_moment))
         rule = partial(_step, rate=server.adaptive_rate, adaptivity=server.adaptivity)
         after[name] = combine([before[name], first, second], rule)

@@ -50,13 +50,13 @@ def test_averages_weigh_by_cases(seed, sites, strategy):
 
 
 def test_server_momentum_is_the_heavy_ball():
-    """As v <- 0.9 v + d; w <- w + v, three rounds."""
+    """As v <- 0.5 v + d; w <- w + v, three rounds."""
     (before, updates), velocity = make_updates(1), dict.fromkeys(SHAPES, 0.0)
     weights, memory, expected = before, {}, {n: w.astype(np.float64) for n, w in before.items()}
     for seed in (1, 2, 3):
         updates = make_updates(seed)[1]
         weights, memory = merge("fedavgm", weights, updates, memory)
-        velocity = {n: 0.9 * velocity[n] + change for n, change in mean(updates).items()}
+        velocity = {n: 0.5 * velocity[n] + change for n, change in mean(updates).items()}
         expected = {n: expected[n] + velocity[n] for n in SHAPES}
 
     for name in SHAPES:
