@@ -13,6 +13,7 @@ from common.errors import InputError
 from server.checkpoint import CHECKPOINT, load_checkpoint
 from server.reporting.content import StudyContent
 from server.reporting.evaluation import server_view
+from server.reporting.model_files import write_model
 from server.reporting.report import write_report
 from server.state import StudyState
 
@@ -47,7 +48,7 @@ def status(study: Folder, as_json: AsJson = False) -> None:
 
 @app.command()
 def report(study: Folder, out: Annotated[Path, typer.Option(help="folder to write")], as_json: AsJson = False) -> None:
-    """Write the report of a finished study from what the server holds: no case, no score.
+    """Write report and model of a finished study from what the server holds: no case, no score.
 
     Example: fedmidline-study report --study runs/replay/study --out runs/study-report
     """
@@ -61,6 +62,7 @@ def report(study: Folder, out: Annotated[Path, typer.Option(help="folder to writ
         )
     content = _content(state)
     result = write_report(out, content, seed=state.protocol.seed)
+    write_model(out / "model", state)
     say(result, f"report: {out / 'report.html'}", as_json=as_json)
 
 

@@ -14,8 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from safetensors.numpy import save
-
 from client.case import CaseRow
 from client.ingest.manifest import read_manifest
 from client.site import open_site
@@ -24,6 +22,7 @@ from client.tasks.prepare_cohort import PreparationReport
 from common.config.protocol import Protocol
 from server.reporting.content import CaseLine, StudyContent
 from server.reporting.evaluation import server_view
+from server.reporting.model_files import write_model
 from server.reporting.report import write_report
 from server.state import Exchange, StudyState
 from simulation.arms import compare_with_oracle, federated_arm, scored_arm
@@ -73,7 +72,7 @@ def run_replay(
         state = federate(folder, sites, settings, notify=progress.exchange)
     with folder.timed("arms"):
         content = _compare(folder, sites, settings, state, report, cohort, notes, progress)
-    _write_model(out / "model", state)
+    write_model(out / "model", state)
     progress.stage("writing the report")
     result = write_report(out / "report", content, seed=protocol.seed)
     (out / "report.json").write_text((out / "report" / "report.json").read_text())
@@ -181,28 +180,3 @@ def _provenance(folder: ReplayFolder, settings: ReplaySettings, cohort: CohortSe
         "python": platform.python_version(),
         **{package: version(package) for package in packages},
     }
-
-
-def _write_model(folder: Path, state: StudyState) -> None:
-    """Safetensors cannot carry code; what the numbers mean stands beside them."""
-    model = state.model()
-    arrays = {
-        **model.weights,
-        "radiomics_mean": model.radiomics_mean,
-        "radiomics_deviation": model.radiomics_deviation,
-        "visual_mean": model.visual_mean,
-        "visual_deviation": model.visual_deviation,
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    about = {
-        "study": state.study,
-        "protocol_fingerprint": state.protocol.fingerprint(),
-        "signature": model.signature,
-        "harmonisation": model.harmoniser.method,
-        "classes": ["altered", "not_altered"],
-        "research_use_only": True,
-    }
-    for name, data in (("model.safetensors", save(arrays)), ("model.json", json.dumps(about, indent=1).encode())):
-        beside = folder / f".{name}.new"
-        beside.write_bytes(data)
-        beside.replace(folder / name)

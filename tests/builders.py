@@ -51,10 +51,11 @@ def write_site(
     seed: int,
     one_class: bool = False,
     scanners: tuple[str, ...] = (),
+    shift: float = 0.3,
 ) -> Path:
     """A hospital with `cases` prepared cases, half of them altered, a quarter of them test cases.
 
-    scanners: used in turn, each with a shift of its own; one of the hospital's own by default.
+    scanners: used in turn, each with an effect of its own, `shift` deviations in size; one of the hospital's own by default.
     """
     scanners = scanners or (f"scanner of {name}",)
     home = folder / name
@@ -82,8 +83,8 @@ def write_site(
         key = store.key(book.look_up(row, lambda r: f"{name}-{r.pseudonym}"), protocol.feature_fingerprint())
         signal = np.zeros(features)
         signal[:40] = 1.2 if altered else -1.2
-        shift = np.random.default_rng(sum(scanners[i % len(scanners)].encode())).standard_normal(features)
-        radiomics = (rng.standard_normal(features) + signal + 0.3 * shift) * np.logspace(-3, 3, features)
+        effect = np.random.default_rng(sum(scanners[i % len(scanners)].encode())).standard_normal(features)
+        radiomics = (rng.standard_normal(features) + signal + shift * effect) * np.logspace(-3, 3, features)
         visual = rng.standard_normal(protocol.visual.length).astype(np.float32) + (0.2 if altered else -0.2)
         again = protocol.radiomics.perturbations
         repeats = radiomics * (1 + 0.1 * rng.standard_normal((again, features))) if again else None

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from client.ingest.manifest import read_manifest
 from client.site import Site
-from client.store.cohort import assemble_cohort
+from client.tasks.load_cohort import load_cohort
 from client.training.released import Explained, explain, read_released
 from common.errors import ProtocolMismatch
 from common.metrics.roc import auc
@@ -36,7 +35,10 @@ class ScoredSite:
 
 
 def score_cases(site: Site, model_folder: Path) -> ScoredSite:
-    """Score all prepared cases; ProtocolMismatch `protocol-differs` where their features are not the model's."""
+    """Score all prepared cases; ProtocolMismatch `protocol-differs` where their features are not the model's.
+
+    With ComBat the site fits its own scanners' shifts on its training cases, without their labels.
+    """
     model = read_released(model_folder)
     if model.about.get("protocol_fingerprint") != site.protocol.fingerprint():
         raise ProtocolMismatch(
@@ -46,8 +48,7 @@ def score_cases(site: Site, model_folder: Path) -> ScoredSite:
             problem="The site's protocol is not the one the model was trained under.",
             fix="Install the study's protocol file at the site and prepare the cases with it.",
         )
-    rows = read_manifest(site.settings.manifest, site=site.settings.name)
-    cohort = assemble_cohort(rows, site.settings, site.protocol)
+    cohort = load_cohort(site, model.harmoniser)
     views = (cohort.training, cohort.test)
     table = FeatureTable(
         cohort.training.table.names,

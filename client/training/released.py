@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from common.config.modelling import HeadSettings
 from common.errors import InputError
+from common.messages.harmoniser import Harmoniser
 from common.networks.fused_head import CLASSES
 from common.tables import FeatureTable
 
@@ -45,6 +47,7 @@ class ReleasedModel:
 
     arrays: dict[str, Array]
     signature: tuple[str, ...]
+    harmoniser: Harmoniser
     about: dict[str, Any]
     sha256: str
 
@@ -66,7 +69,7 @@ class Explained:
 
 
 def read_released(folder: Path) -> ReleasedModel:
-    """model.safetensors and model.json; InputError `model-unreadable`, `model-incomplete` or `model-harmonised`."""
+    """model.safetensors and model.json; InputError `model-unreadable` or `model-incomplete`."""
     try:
         data = (folder / "model.safetensors").read_bytes()
         about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
@@ -77,13 +80,16 @@ def read_released(folder: Path) -> ReleasedModel:
     signature = about.get("signature") if isinstance(about, dict) else None
     if missing or not isinstance(signature, list) or len(signature) != len(arrays["radiomics_mean"]):
         raise _fault("model-incomplete", "The released model lacks parts.", ", ".join(missing) or "signature")
-    if about.get("harmonisation", "none") != "none":
-        raise _fault(
-            "model-harmonised",
-            "The model wants harmonised features, and the shift of a new scanner is not known.",
-            f"{about['harmonisation']}",
-        )
-    return ReleasedModel(arrays, tuple(signature), about, hashlib.sha256(data).hexdigest())
+    return ReleasedModel(arrays, tuple(signature), _harmoniser(arrays, about), about, hashlib.sha256(data).hexdigest())
+
+
+def _harmoniser(arrays: dict[str, Array], about: dict[str, Any]) -> Harmoniser:
+    """What the features go through first; nothing where the model does not say."""
+    parts = {name.removeprefix("harmoniser."): a for name, a in arrays.items() if name.startswith("harmoniser.")}
+    try:
+        return Harmoniser.model_validate({**parts, **about.get("harmoniser", {})})
+    except ValidationError as error:
+        raise _fault("model-incomplete", "The released model's harmoniser lacks parts.", str(error)) from None
 
 
 def explain(table: FeatureTable, visual: Array, model: ReleasedModel, head: HeadSettings) -> Explained:

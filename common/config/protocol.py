@@ -26,6 +26,12 @@ from common.config.visual import VisualSettings
 __all__ = ["Protocol"]
 
 
+FEATURES_VERSION = 2
+"""Raised whenever the software may give a prepared case other values, so that no cache or study mixes two.
+
+1: PyRadiomics on a cropped image, wrong in the wavelets of a tumour that touches the image's border; 2: our engine."""
+
+
 class Protocol(Settings):
     """The study protocol: shared by all sites, fingerprinted, versioned."""
 
@@ -59,16 +65,16 @@ class Protocol(Settings):
         return self
 
     def fingerprint(self) -> str:
-        """SHA-256 over the canonical JSON of every setting but the name."""
-        return _digest(self.model_dump(mode="json", exclude={"name"}))
+        """SHA-256 over the canonical JSON of every setting but the name, and the version of the features."""
+        return _digest({**self.model_dump(mode="json", exclude={"name"}), "features_version": FEATURES_VERSION})
 
     def feature_fingerprint(self) -> str:
-        """SHA-256 over the settings that change a case's features: the key of the sites' caches.
+        """SHA-256 over what changes a case's features: the key of the sites' caches.
 
         Two protocols that differ only in training share their prepared cases.
         """
         parts = {"schema_version", "preprocessing", "segmentation", "radiomics", "visual"}
-        return _digest(self.model_dump(mode="json", include=parts))
+        return _digest({**self.model_dump(mode="json", include=parts), "features_version": FEATURES_VERSION})
 
 
 def _digest(settings: dict[str, object]) -> str:

@@ -7,12 +7,12 @@ import json
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from client.cli import app
 from client.site import open_site
 from client.tasks.evaluate import scores_file
 from common.command import run_command
+from server.reporting.model_files import write_model
 from simulation.engines import run_local
 from tests.builders import small_protocol, write_federation, write_site
 
@@ -23,13 +23,8 @@ def released(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     federation = write_federation(folder, small_protocol(), {"aachen": 16, "bern": 24})
     state = run_local(federation.study, list(federation.sites.values()))
-    model, home = state.model(), folder / "model"
-    home.mkdir()
-    moments = ("radiomics_mean", "radiomics_deviation", "visual_mean", "visual_deviation")
-    save_file({**model.weights, **{name: getattr(model, name) for name in moments}}, home / "model.safetensors")
-    about = {"study": "trial", "protocol_fingerprint": state.protocol.fingerprint(), "signature": model.signature}
-    (home / "model.json").write_text(json.dumps(about))
-    return federation, home
+    write_model(folder / "model", state)
+    return federation, folder / "model"
 
 
 def _score(site_file, model, monkeypatch, capsys):
@@ -90,9 +85,24 @@ def test_what_cannot_be_scored(released, tmp_path, monkeypatch, capsys):
     assert "model-unreadable" in _score(other, tmp_path / "nowhere", monkeypatch, capsys)[2]
     for changed, code in (
         ({"signature": about["signature"][:3]}, "model-incomplete"),
-        ({"harmonisation": "combat"}, "model-harmonised"),
+        ({"harmoniser": {"method": "guessed"}}, "model-incomplete"),
     ):
         (copy / "model.json").write_text(json.dumps({**about, **changed}))
         assert code in _score(federation.sites["bern"], copy, monkeypatch, capsys)[2]
     (copy / "model.json").write_text(json.dumps({**about, "protocol_fingerprint": literal.fingerprint()}))
     assert "model-not-additive" in _score(unexplained, copy, monkeypatch, capsys)[2]
+
+
+def test_a_new_site_brings_its_own_scanner(tmp_path, monkeypatch, capsys):
+    """Under ComBat the site's shift is fitted on its own cases: a scanner far off scores as well as the others."""
+    protocol = small_protocol(harmonisation={"method": "combat"})
+    federation = write_federation(tmp_path, protocol, {"aachen": 16, "bern": 24, "cork": 16})
+    state = run_local(federation.study, list(federation.sites.values()))
+    write_model(tmp_path / "model", state)
+    site = write_site(tmp_path, "zurich", protocol, 24, seed=78, scanners=("far off",), shift=6.0)
+
+    code, out, err = _score(site, tmp_path / "model", monkeypatch, capsys)
+
+    assert code == 0, err
+    assert json.loads(out)["auc"] > 0.9
+    assert json.loads(out)["cases_far_from_training"] < 6

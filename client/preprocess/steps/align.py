@@ -14,7 +14,7 @@ import ants
 import numpy as np
 import SimpleITK as sitk
 
-__all__ = ["estimate_transform"]
+__all__ = ["coarse", "estimate_transform"]
 
 SAMPLING = 0.25
 ITERATIONS = {"rigid": (100, 60, 20), "affine": (100, 80, 30)}
@@ -34,7 +34,7 @@ def estimate_transform(
 
     start: a first guess; without one the centres of mass are aligned.
     """
-    coarse_fixed, coarse_moving = _coarse(fixed, working_mm), _coarse(moving, working_mm)
+    coarse_fixed, coarse_moving = coarse(fixed, working_mm), coarse(moving, working_mm)
     options = {}
     if fixed_mask is not None:
         options["mask"] = _to_ants(sitk.Resample(fixed_mask, coarse_fixed, sitk.Transform(), sitk.sitkNearestNeighbor))
@@ -64,7 +64,7 @@ def estimate_transform(
     return parts[0] if len(parts) == 1 else sitk.CompositeTransform(parts)
 
 
-def _coarse(image: sitk.Image, voxel_mm: float) -> sitk.Image:
+def coarse(image: sitk.Image, voxel_mm: float) -> sitk.Image:
     """A copy with voxels of at least `voxel_mm`; thick slices stay as they are."""
     spacing = [max(s, voxel_mm) for s in image.GetSpacing()]
     if np.allclose(spacing, image.GetSpacing(), rtol=0.1):
