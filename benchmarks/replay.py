@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import threading
 import time
 from pathlib import Path
 
-import psutil
-
+from benchmarks.peak_memory import PeakMemory
 from common.config.parse import parse_settings
 from common.config.protocol import Protocol
 from server.checkpoint import CHECKPOINT
@@ -26,27 +24,6 @@ from simulation.run_replay import run_replay
 from simulation.size import at_size
 
 ROOT = Path(__file__).parents[1]
-
-
-class PeakMemory(threading.Thread):
-    """Largest sum of proportional set sizes over this process and its children, sampled twice a second."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.peak = 0
-
-    def run(self) -> None:
-        """Sample until the process ends."""
-        while True:
-            total = 0
-            here = psutil.Process()
-            for process in [here, *here.children(recursive=True)]:
-                try:
-                    total += process.memory_full_info().pss
-                except psutil.Error:
-                    continue
-            self.peak = max(self.peak, total)
-            time.sleep(0.5)
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,10 +21,10 @@ from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
-import psutil
 from sklearn.metrics import mutual_info_score
 from sklearn.preprocessing import StandardScaler
 
+from benchmarks.peak_memory import PeakMemory
 from common.config.harmonisation import HarmonisationSettings
 from common.config.modelling import SelectionSettings
 from common.seeds import stream
@@ -160,27 +159,6 @@ def against_peers() -> dict[str, float]:
     theirs = time.monotonic() - begun
     difference = float(np.max(np.abs(found.scores - scores)))
     return {"ours_s": ours, "scikit_learn_s": theirs, "ratio": theirs / ours, "largest_difference_nats": difference}
-
-
-class PeakMemory(threading.Thread):
-    """Largest sum of proportional set sizes over this process and its children."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.peak = 0
-
-    def run(self) -> None:
-        """Sample four times a second until the process ends."""
-        here = psutil.Process()
-        while True:
-            total = 0
-            for process in [here, *here.children(recursive=True)]:
-                try:
-                    total += process.memory_full_info().pss
-                except psutil.Error:
-                    continue
-            self.peak = max(self.peak, total)
-            time.sleep(0.25)
 
 
 def main() -> None:

@@ -61,6 +61,7 @@ def compare_harmonisers(
             {
                 "harmoniser": how,
                 "variance_explained_by_scanner": _explained(sites, training),
+                "explained_by_chance": _by_chance(sites),
                 "signature": list(chosen),
                 "in_common_with_none": len(first & set(chosen)),
                 **_classify(sites, tables, chosen, scaled=how != "none"),
@@ -99,6 +100,13 @@ def _explained(sites: Sequence[AblationSite], training: Sequence[TrainingTable])
         for site, table in zip(sites, training, strict=True)
     ]
     return float(explained_variance.finish(explained_variance.combine(parts)).mean())
+
+
+def _by_chance(sites: Sequence[AblationSite]) -> float:
+    """What as many batches explain of features that know nothing of them."""
+    batches = {batch for site in sites for batch in site.training.batch}
+    cases = sum(len(site.training.batch) for site in sites)
+    return (len(batches) - 1) / (cases - 1)
 
 
 def _classify(

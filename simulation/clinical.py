@@ -10,22 +10,14 @@ import numpy as np
 from client.case import CaseRow
 from client.store.cohort import SiteCohort
 from common.tables import TestTable, TrainingTable
+from simulation.cohort.tumour import LOCATIONS
 
 __all__ = ["AGE", "CLINICAL", "SiteTables", "age_group", "clinical_tables"]
 
 AGE = "clinical_age"
-LOCATIONS = (
-    "brainstem",
-    "medulla",
-    "corpus_callosum",
-    "basal_ganglia",
-    "third_ventricle",
-    "fourth_ventricle",
-    "pineal",
-    "other",
-)
+LEVELS = tuple(name for name in LOCATIONS if name != "thalamus")
 """Thalamus, the commonest, is the level the others are compared with."""
-CLINICAL = (AGE, "clinical_male", *(f"clinical_{name}" for name in LOCATIONS))
+CLINICAL = (AGE, "clinical_male", *(f"clinical_{name}" for name in LEVELS))
 
 
 @dataclass(frozen=True)
@@ -63,4 +55,4 @@ def age_group(age_years: float | None) -> str:
 def _clinical(row: CaseRow) -> list[float]:
     if row.age_years is None:
         raise ValueError("a synthetic case has an age")
-    return [row.age_years, float(row.sex == "male"), *(float(row.location == name) for name in LOCATIONS)]
+    return [row.age_years, float(row.sex == "male"), *(float(row.location == name) for name in LEVELS)]

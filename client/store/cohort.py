@@ -18,7 +18,7 @@ from client.store.fingerprints import FingerprintBook
 from common.arrays import CaseFlags
 from common.config.protocol import Protocol
 from common.config.site import SiteSettings
-from common.errors import Refused
+from common.errors import InputError, Refused
 from common.seeds import stream
 from common.tables import FeatureTable, TestTable, TrainingTable, split_table
 
@@ -86,7 +86,7 @@ def assemble_cohort(
     """Read the prepared cases among `rows`; excluded and unprepared ones are left out.
 
     The split is the manifest's where every row has one, else drawn by the protocol's seed, stratified by
-    class.  Refused `nothing-prepared` when no case is ready.
+    class.  Refused `nothing-prepared` when no case is ready; InputError `feature-not-finite` names features.
     """
     store = FeatureStore(settings.cache)
     ready = _ready(rows, settings, protocol)
@@ -104,6 +104,7 @@ def assemble_cohort(
         np.stack([store.radiomics(key) for _, key in ready]),
         np.array([r.altered for r in kept]),
     )
+    _require_finite(table, kept, settings.name)
     is_test = _split(kept, settings, protocol)
     training, test = split_table(table, is_test)
 
@@ -119,6 +120,20 @@ def assemble_cohort(
     return SiteCohort(
         TrainingCases(training, maps(~is_test), names(~is_test)), TestCases(test, maps(is_test), names(is_test))
     )
+
+
+def _require_finite(table: FeatureTable, rows: Sequence[CaseRow], site: str) -> None:
+    """A sum with one NaN in it is NaN for everybody."""
+    bad = ~np.isfinite(table.values)
+    if bad.any():
+        raise InputError(
+            "feature-not-finite",
+            site=site,
+            field=", ".join(name for name, column in zip(table.names, bad.T, strict=True) if column.any())[:200],
+            problem="Features of prepared cases are NaN or infinite.",
+            fix="Prepare the cases again, or exclude them in the manifest; the site's log names them.",
+            local=", ".join(row.pseudonym for row, flags in zip(rows, bad, strict=True) if flags.any()),
+        )
 
 
 def _split(rows: Sequence[CaseRow], settings: SiteSettings, protocol: Protocol) -> CaseFlags:

@@ -155,3 +155,21 @@ def _scores(federation):
         margins += [float(row["safety_margin"]) for row in rows]
         altered += [row["altered"] == "1" for row in rows]
     return np.array(margins), np.array(altered)
+
+
+def test_unfit_tables_are_refused_by_name_and_the_others_go_on(tmp_path):
+    """NaN in a feature; a single case; a constant feature passes; a scanner nobody else has is no obstacle."""
+    protocol = _short(harmonisation={"method": "combat"})
+    federation = write_federation(tmp_path, protocol, {**SIZES, "dover": 16, "exeter": 2})
+    nan, whole = federation.sites["dover"].parent, federation.sites["aachen"].parent
+    for home, column, value in ((nan, 7, np.nan), (whole, 11, 5.0)):
+        for file in (home / "cache" / "features").glob("*/radiomics.npy"):
+            values = np.load(file)
+            values[column] = value
+            np.save(file, values)
+
+    state = _run(federation)
+
+    assert {"dover": "feature-not-finite", "exeter": "too-few-cases"} == state.excluded
+    assert "completed with losses: dover, exeter" == state.status()
+    assert "dover-" in federation.sites["dover"].with_suffix(".log").read_text()
