@@ -53,17 +53,19 @@ def pooled_oracle(
     protocol: Protocol,
     *,
     site: str,
+    repeats: np.ndarray[Any, Any] | None = None,
     device: str = "cpu",
     progress: Callable[[int], None] = lambda _: None,
 ) -> Oracle:
     """Standardise, select and train on all training cases of `cohort`, which `harmonise_pooled` has made.
 
     site: names the stream of batches, so that a federation of this one site trains bit for bit alike.
+    repeats: (training cases, repetitions, features), where the protocol admits stable features only.
     """
     training = cohort.training
     scaler = StandardScaler().fit(training.table.values)
     scores = _scores(training.table, protocol)
-    signature = _signature(training.table, scores, protocol)
+    signature = _signature(training.table, scores, protocol, _stable(repeats, protocol))
     columns = [protocol.radiomics.names().index(name) for name in signature]
     mean, deviation = _visual_moments(training.visual)
     model = ModelState(
@@ -145,12 +147,29 @@ def _pooled_design(site: Site, pseudonyms: tuple[str, ...], owner: Mapping[str, 
     return design if site.protocol.harmonisation.batch == "scanner" else replace(design, batch=tuple(names))
 
 
-def _signature(table: TrainingTable, scores: np.ndarray[Any, Any], protocol: Protocol) -> tuple[str, ...]:
+def _stable(repeats: np.ndarray[Any, Any] | None, protocol: Protocol) -> np.ndarray[Any, Any]:
+    """Features whose ICC(1,1), by the textbook's analysis of variance, is large enough."""
+    limit = protocol.selection.smallest_icc
+    if limit is None:
+        return np.ones(len(protocol.radiomics.names()), dtype=bool)
+    if repeats is None:
+        raise ValueError("the protocol asks for stable features and there are no repeated measurements")
+    cases, times, _ = repeats.shape
+    own = repeats.mean(axis=1)
+    between = times * own.var(axis=0, ddof=1)
+    within = ((repeats - own[:, None]) ** 2).sum(axis=(0, 1)) / (cases * (times - 1))
+    whole = between + (times - 1) * within
+    return np.asarray(np.divide(between - within, whole, out=np.zeros_like(whole), where=whole > 0) >= limit)
+
+
+def _signature(
+    table: TrainingTable, scores: np.ndarray[Any, Any], protocol: Protocol, stable: np.ndarray[Any, Any]
+) -> tuple[str, ...]:
     """The k best, ties by name; numpy's correlations where the protocol looks at them."""
     selection, names = protocol.selection, protocol.radiomics.names()
     if selection.method == "fixed_signature":
         return PAPER_SIGNATURE
-    order = ranking(names, scores)
+    order = [i for i in ranking(names, scores) if stable[i]]
     if selection.method in {"mutual_information", "anova_f"}:
         return tuple(names[i] for i in order[: selection.k])
     columns = order[: max(selection.candidates, selection.k)]

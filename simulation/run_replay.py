@@ -17,7 +17,7 @@ from typing import Any
 from client.case import CaseRow
 from client.ingest.manifest import read_manifest
 from client.site import open_site
-from client.tasks.load_cohort import load_cohort
+from client.tasks.load_cohort import load_cohort, load_repeats
 from client.tasks.prepare_cohort import PreparationReport
 from common.config.protocol import Protocol
 from server.reporting.content import CaseLine, StudyContent
@@ -97,7 +97,7 @@ def _compare(
     owner = {row.pseudonym: name for name, held in rows.items() for row in held}
     progress.stage("pooled oracle")
     pooled = harmonise_pooled(everyone, site, owner)
-    oracle = pooled_oracle(pooled, protocol, site=site.settings.name)
+    oracle = pooled_oracle(pooled, protocol, site=site.settings.name, repeats=load_repeats(site))
     losses = tuple(e.loss for e in state.exchanges if e.loss is not None)
     arms = [
         federated_arm(sites, state.study, losses),
@@ -105,7 +105,8 @@ def _compare(
     ]
     for name, path in sites.items():
         progress.stage(f"{name} alone")
-        alone = pooled_oracle(load_cohort(open_site(path)), protocol, site=name)
+        own = open_site(path)
+        alone = pooled_oracle(load_cohort(own), protocol, site=name, repeats=load_repeats(own))
         text = f"trained on {name}'s training cases only, judged on all test cases"
         arms.append(scored_arm(f"{name} alone", text, alone, everyone, owner, protocol))
     progress.stage("exact mode: one full-batch step per round")
@@ -117,7 +118,7 @@ def _compare(
     )
     exact_sites = build_sites(exact, settings, folder.single_centre.parent / "manifest.csv")
     exact_state = federate(exact, exact_sites, ReplaySettings("local", settings.partition, settings.sites))
-    exact_oracle = pooled_oracle(pooled, exact.protocol, site=site.settings.name)
+    exact_oracle = pooled_oracle(pooled, exact.protocol, site=site.settings.name, repeats=load_repeats(site))
     everybody = {row.pseudonym: row for held in rows.values() for row in held}
     sections = describe(folder, sites, settings, state, arms[0], everybody, stage=progress.stage)
     selection = state.selection

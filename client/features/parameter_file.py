@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 import yaml
+from numpy.typing import NDArray
 from pykwalify.errors import PyKwalifyException
 from radiomics import imageoperations
 from radiomics.featureextractor import RadiomicsFeatureExtractor
@@ -118,7 +119,11 @@ def extract_with_parameters(
     roi, spacing = _find(mask, settings), np.array(image.GetSpacing()[::-1])
     found: dict[str, float] = {}
     if names := plan.pop("shape", {}).get("shape"):
-        shape = measure_shape(Region(_find(shape_mask, settings).inside, spacing), names)
+        inside, cut = _shape_region(shape_mask, roi, settings)
+        doubts += (
+            ["shape is that of the mask within the box of the re-segmented one, as PyRadiomics does"] if cut else []
+        )
+        shape = measure_shape(Region(inside, spacing), names)
         found.update({f"original_shape_{name}": value for name, value in shape.items()})
     if names := plan.pop("shape2D", {}).get("shape2D"):
         found.update(_flat_shape(image, shape_mask, settings, names))
@@ -255,6 +260,15 @@ def _tolerance(geometry: float | None) -> Iterator[None]:
     finally:
         process.SetGlobalDefaultCoordinateTolerance(before[0])
         process.SetGlobalDefaultDirectionTolerance(before[1])
+
+
+def _shape_region(mask: sitk.Image, roi: Roi, settings: Mapping[str, Any]) -> tuple[NDArray[np.bool_], bool]:
+    """PyRadiomics measures the shape of the whole mask, but cut to the box of the re-segmented one; and whether that
+    cuts anything off.
+    """
+    whole = sitk.GetArrayViewFromImage(mask) == int(settings.get("label", 1))
+    inside = whole[roi.box]
+    return inside, bool(np.count_nonzero(inside) < np.count_nonzero(whole))
 
 
 def _find(mask: sitk.Image, settings: Mapping[str, Any]) -> Roi:

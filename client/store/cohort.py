@@ -23,7 +23,15 @@ from common.errors import InputError, Refused
 from common.seeds import stream
 from common.tables import FeatureTable, TestTable, TrainingTable, split_table
 
-__all__ = ["ScoredCases", "SiteCohort", "TestCases", "TrainingCases", "assemble_cohort", "read_repeats"]
+__all__ = [
+    "FeatureRepeats",
+    "ScoredCases",
+    "SiteCohort",
+    "TestCases",
+    "TrainingCases",
+    "assemble_cohort",
+    "read_repeats",
+]
 
 FeatureRepeats = np.ndarray[Any, np.dtype[np.float64]]  # cases x perturbations x features
 NO_MAP = np.zeros(0, np.float32)

@@ -13,7 +13,7 @@ import numpy as np
 from client.case import CaseRow
 from client.ingest.manifest import read_manifest
 from client.site import Site
-from client.store.cohort import SiteCohort, assemble_cohort
+from client.store.cohort import FeatureRepeats, SiteCohort, assemble_cohort, read_repeats
 from common.config.harmonisation import Covariate
 from common.errors import Refused
 from common.messages.harmoniser import Harmoniser
@@ -21,7 +21,7 @@ from common.stats import moments
 from common.stats.combat import BatchDesign, apply_shifts, fit_own_batches
 from common.stats.standardiser import from_moments
 
-__all__ = ["case_design", "load_cohort"]
+__all__ = ["case_design", "load_cohort", "load_repeats"]
 
 
 def load_cohort(site: Site, harmoniser: Harmoniser | None = None, *, visual: bool = True) -> SiteCohort:
@@ -43,6 +43,12 @@ def load_cohort(site: Site, harmoniser: Harmoniser | None = None, *, visual: boo
         apply_shifts(cohort.training.table.values, train, location, shifts),
         apply_shifts(cohort.test.table.values, test, location, shifts),
     )
+
+
+def load_repeats(site: Site) -> FeatureRepeats:
+    """Repeated measurements of the training cases, as they were extracted."""
+    rows = read_manifest(site.settings.manifest, site=site.settings.name)
+    return read_repeats(rows, site.settings, site.protocol)
 
 
 def _as_extracted(site: Site, *, visual: bool) -> SiteCohort:

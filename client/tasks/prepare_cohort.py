@@ -157,7 +157,7 @@ def _pipeline(row: CaseRow, key: str, site: Site, pictures: bool, seconds: dict[
     clock.lap("segment")
     radiomics = extract_radiomics(case.t1ce, case.flair, case.tumour_mask, protocol.radiomics)
     clock.lap("radiomics")
-    repeats, doubts = _repeats(case, site)
+    repeats, doubts = _repeats(case, key, site)
     clock.lap("repeats")
     network = load_network(protocol.segmentation, device=device)
     visual = extract_visual(*network_images, case.tumour_mask, protocol.visual, network=network, device=device)
@@ -179,13 +179,13 @@ def _pipeline(row: CaseRow, key: str, site: Site, pictures: bool, seconds: dict[
     return warnings
 
 
-def _repeats(case: Case, site: Site) -> tuple[FeatureArray | None, tuple[str, ...]]:
+def _repeats(case: Case, key: str, site: Site) -> tuple[FeatureArray | None, tuple[str, ...]]:
     """The case measured again; a tumour too small to shrink stays without, and says so."""
     from client.features.perturb import measure_repeats
 
     if not site.protocol.radiomics.perturbations or case.tumour_mask is None:
         return None, ()
-    rng = stream(site.protocol.seed, site.settings.name, "perturb", case.pseudonym)
+    rng = stream(0, "perturb", key)  # of the images and settings alone: the same wherever the case is prepared
     try:
         return measure_repeats(case.t1ce, case.flair, case.tumour_mask, site.protocol.radiomics, rng), ()
     except InputError as error:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from client.ingest.manifest import read_manifest
 from client.site import Site
-from client.store.cohort import read_repeats
+from client.tasks.load_cohort import load_repeats
 from common.errors import Refused
 from common.messages.repeats import RepeatsReply, RepeatsRequest
 from common.stats import icc
@@ -14,8 +13,7 @@ __all__ = ["answer"]
 
 def answer(request: RepeatsRequest, site: Site) -> RepeatsReply:
     """Sums only; Refused `too-few-cases` below the protocol's minimum."""
-    rows = read_manifest(site.settings.manifest, site=site.settings.name)
-    values = read_repeats(rows, site.settings, site.protocol)
+    values = load_repeats(site)
     if len(values) < site.protocol.federation.min_cases:
         raise Refused(
             "too-few-cases",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from client.ingest.manifest import read_manifest
 from client.site import open_site
-from client.store.cohort import read_repeats
+from client.tasks.load_cohort import load_repeats
 from common.catalogue import radiomics_names
 from common.config.protocol import Protocol
 from common.config.visual import VisualSettings
@@ -17,7 +16,8 @@ from server.phases.qualify import Qualify
 from server.phases.stability import Stability, admitted
 from server.state import StudyState
 from simulation.engines import run_local
-from tests.builders import small_protocol, write_federation
+from simulation.oracle import pooled_oracle
+from tests.builders import pool, small_protocol, write_federation
 
 SIZES = {"aachen": 16, "bern": 24}
 SHAKY = 20
@@ -39,14 +39,8 @@ def _shake(federation):
             np.save(path, repeats)
 
 
-def _pooled(federation):
-    parts = []
-    for path in federation.sites.values():
-        site = open_site(path)
-        rows = read_manifest(site.settings.manifest, site=site.settings.name)
-        parts.append(read_repeats(rows, site.settings, site.protocol))
-    values = np.concatenate(parts)
-    return icc.finish(icc.summarise(values, values.mean(axis=(0, 1))))
+def _repeats(federation):
+    return np.concatenate([load_repeats(open_site(path)) for path in federation.sites.values()])
 
 
 @pytest.mark.parametrize("method", ["mutual_information", "decorrelated"])
@@ -59,7 +53,11 @@ def test_unstable_features_are_not_chosen(method, tmp_path):
     shaky = set(radiomics_names()[:SHAKY])
     assert "completed" == state.status()
     assert not shaky & set(state.selection.signature)
-    np.testing.assert_allclose(state.icc, _pooled(federation).one_way, atol=1e-10)
+    repeats = _repeats(federation)
+    whole = icc.finish(icc.summarise(repeats, repeats.mean(axis=(0, 1))))
+    np.testing.assert_allclose(state.icc, whole.one_way, atol=1e-10)
+    oracle = pooled_oracle(pool(federation), federation.protocol, site="all", repeats=repeats)
+    assert oracle.model.signature == state.selection.signature
     assert 1702 - SHAKY == admitted(state).sum()
 
 

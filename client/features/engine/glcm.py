@@ -36,6 +36,9 @@ __all__ = ["GLCM", "Glcm", "weigh_angles"]
 
 Matrix = NDArray[np.float64]
 
+DOUBTFUL = 1e-10
+"""An information or an eigenvalue below this may be the rounding of zero."""
+
 
 class Glcm:
     """Normalised matrices with what several features share; angles without a pair are left out.
@@ -50,7 +53,7 @@ class Glcm:
             angles = region.angles[: len(region.angles) // 2]
             weights = np.exp(-(weigh_angles(angles, region.spacing, settings.weighting) ** 2))
             weights = np.ones(len(angles)) if settings.weighting == "no_weighting" else weights
-            pairs = np.tensordot(weights, pairs, axes=1)[None]
+            pairs = np.sum(np.ascontiguousarray(pairs.transpose(1, 2, 0)) * weights, axis=2)[None]  # its order, too
         total = pairs.sum(axis=(1, 2))
         self.p: Matrix = pairs[total > 0] / total[total > 0, None, None]
         self.highest = levels.highest
@@ -132,8 +135,13 @@ class Glcm:
     def imc2(self) -> Matrix:
         """Informational measure of correlation 2; NaN where rounding makes the information negative."""
         information = -self.sum(self.px * self.py * self.log_independent) - self.entropy
+        if (np.abs(information) < DOUBTFUL).any():
+            p, px, py = self._in_its_order
+            both = px * py
+            information = -np.sum(both * np.log2(both + EPSILON), (1, 2)) + np.sum(p * np.log2(p + EPSILON), (1, 2))
+            information = information[0]
         with np.errstate(invalid="ignore"):
-            return np.where(information == 0, 0.0, np.sqrt(1 - np.exp(-2 * information)))
+            return np.where(information == 0, 0.0, np.sqrt(1 - np.e ** (-2 * information)))
 
     def mcc(self) -> Matrix:
         """Maximal correlation coefficient; the eigenvalues are those of the product of two Markov matrices."""
@@ -142,9 +150,25 @@ class Glcm:
         weighted = self.p / (self.px * self.py + EPSILON)
         eigenvalues = np.linalg.eigvals(weighted @ self.p.transpose(0, 2, 1))
         eigenvalues.sort(axis=1)
-        second = eigenvalues[:, -2]
+        if np.iscomplexobj(eigenvalues) or (eigenvalues[:, -2] < DOUBTFUL).any():
+            p, px, py = self._in_its_order
+            q = np.zeros((1, p.shape[1], p.shape[1], p.shape[3]))
+            for k in range(p.shape[1]):
+                q += p[:, :, None, k] * p[:, None, :, k] / (px[:, :, None, 0] * py[:, None, :, k] + EPSILON)
+            eigenvalues = np.linalg.eigvals(q.transpose(0, 3, 1, 2))[0]
+            eigenvalues.sort(axis=1)
         with np.errstate(invalid="ignore"):
-            return np.asarray(np.sqrt(second).real)
+            return np.asarray(np.sqrt(eigenvalues[:, -2]).real)
+
+    @cached_property
+    def _in_its_order(self) -> tuple[Matrix, Matrix, Matrix]:
+        """p, px, py laid out in memory as PyRadiomics has them, (1, i, j, angles) with j slowest, so that sums round alike.
+
+        Where a direction has no correlation, the sign of a rounding error decides whether PyRadiomics takes it for
+        zero or leaves it out of the mean.
+        """
+        p = np.ascontiguousarray(self.p.transpose(2, 1, 0)).transpose(1, 0, 2)[None]
+        return p, p.sum(2, keepdims=True), p.sum(1, keepdims=True)
 
 
 def _entropy(p: Matrix) -> Matrix:
