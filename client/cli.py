@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from client.ingest.manifest import read_manifest
+from client.review_commands import review
 from client.site import open_site
 from client.tasks.prepare_cohort import PreparationReport, prepare_cohort
 from common.command import new_command, run_command, say, screen
@@ -20,6 +21,7 @@ from common.config.radiomics import PRESET_NAMES
 __all__ = ["main"]
 
 app = new_command("What a hospital runs; nothing here sends anything.")
+app.add_typer(review, name="review")
 
 SiteFile = Annotated[Path, typer.Option("--site", help="the hospital's site.yaml")]
 AsJson = Annotated[bool, typer.Option("--json", help="print machine-readable JSON on standard output")]
@@ -58,6 +60,8 @@ def prepare(
 ) -> None:
     """Prepare every case: register, strip, correct, segment, extract. Goes on where it was stopped.
 
+    Where the protocol requires a review it stops at the automatic mask, and goes on when a reader's is accepted.
+
     Example: fedmidline-site prepare --site site_configs/sites/tcga-example.yaml
     """
     opened = open_site(site)
@@ -76,6 +80,8 @@ def prepare(
             screen.print(outcome.reason, style="red", markup=False, highlight=False)
     if not as_json and pictures:
         screen.print(f"pictures: {cache / 'pictures'}", soft_wrap=True)
+    if report.count("to_review"):
+        screen.print(f"{report.count('to_review')} case(s) wait for a reader: fedmidline-site review list")
     if report.count("failed"):
         raise typer.Exit(2)
 

@@ -86,7 +86,7 @@ def check_mask(mask: sitk.Image, files: ReaderFiles, *, pseudonym: str, confirme
             "Check that the whole tumour and nothing else is drawn.",
             f"{volume:.2f} ml",
         )
-    brain = sitk.GetArrayViewFromImage(files.read("brain")) > 0
+    brain = files.array("brain") > 0
     inside = float((region & brain).sum() / region.sum())
     if inside < LEAST_IN_BRAIN:
         raise _fault(
@@ -96,7 +96,7 @@ def check_mask(mask: sitk.Image, files: ReaderFiles, *, pseudonym: str, confirme
             "Remove what was drawn outside; check that the mask belongs to this case.",
             f"{inside:.1%} inside",
         )
-    if fits_mirrored(region, brain, sitk.GetArrayViewFromImage(files.read("flair"))):
+    if fits_mirrored(region, brain, files.array("flair")):
         if not confirmed:
             raise _fault(
                 "mask-flipped",
@@ -105,7 +105,7 @@ def check_mask(mask: sitk.Image, files: ReaderFiles, *, pseudonym: str, confirme
                 "Check the sides; if it is right as it is, confirm it.",
             )
         flags += ("would fit better on the other side; confirmed by the reader",)
-    overlap = dice(region, sitk.GetArrayViewFromImage(files.read("automatic")) > 0)
+    overlap = dice(region, files.array("automatic") > 0)
     if overlap < LEAST_DICE:
         flags += (f"far from the automatic mask (Dice {overlap:.2f})",)
     return CheckedMask(mask, flags)

@@ -6,9 +6,11 @@ or an image; masks and images are named by their fingerprints.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from common.errors import InputError
 
 __all__ = [
     "EVENT",
@@ -24,6 +26,7 @@ __all__ = [
     "Released",
     "Reopened",
     "SentBack",
+    "event_of",
 ]
 
 Reader = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")]
@@ -135,3 +138,19 @@ Event = Annotated[
     Field(discriminator="kind"),
 ]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
+Kind = TypeVar("Kind", bound=_Event)
+
+
+def event_of(kind: type[Kind], **values: Any) -> Kind:
+    """An event of what a person typed; InputError `review-entry-invalid` names every field that cannot be taken."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        faults = {".".join(map(str, fault["loc"])): fault["msg"] for fault in error.errors()}
+        raise InputError(
+            "review-entry-invalid",
+            field=", ".join(faults),
+            problem="An entry of the review cannot be taken.",
+            fix="Readers are letters, digits, - and _ (up to 32); minutes 0 to 600; a reason is needed, up to 500 letters.",
+            local="; ".join(f"{name}: {text}" for name, text in faults.items()),
+        ) from None

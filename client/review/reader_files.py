@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import SimpleITK as sitk
 
 from common.errors import InputError
@@ -39,3 +41,8 @@ class ReaderFiles:
                 fix="Run `fedmidline-site prepare` again.",
                 local=str(path),
             ) from None
+
+    def array(self, name: str) -> np.ndarray[Any, Any]:
+        """Its voxels, z y x; a copy, for a view does not keep its image alive."""
+        voxels: np.ndarray[Any, Any] = sitk.GetArrayFromImage(self.read(name))
+        return voxels

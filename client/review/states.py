@@ -29,7 +29,7 @@ from client.review.events import (
 )
 from common.errors import InputError
 
-__all__ = ["FROM", "ReviewCase", "State", "advance"]
+__all__ = ["FROM", "ReviewCase", "State", "advance", "require_open"]
 
 State = Literal["draft", "needs_review", "in_review", "reviewed", "second_read", "accepted", "rejected", "invalidated"]
 
@@ -76,7 +76,7 @@ def advance(case: ReviewCase | None, event: Event, *, pseudonym: str) -> ReviewC
     """
     before = case.state if case else None
     if before not in FROM[event.kind]:
-        raise _out_of_order(pseudonym, before, event)
+        raise _out_of_order(pseudonym, before, event.kind)
     if isinstance(event, Drafted):
         return ReviewCase(pseudonym, "draft", event)
     if case is None:
@@ -106,10 +106,10 @@ def _open(case: ReviewCase, event: Opened) -> ReviewCase:
     if case.state in ("in_review", "second_read") and case.reader != event.reader:
         raise _taken(case.pseudonym, case.reader)
     if case.state == "second_read" and len(case.readings) == 2:
-        raise _out_of_order(case.pseudonym, case.state, event)
+        raise _out_of_order(case.pseudonym, case.state, event.kind)
     if case.state == "reviewed":
         if not case.waits_for_second:
-            raise _out_of_order(case.pseudonym, case.state, event)
+            raise _out_of_order(case.pseudonym, case.state, event.kind)
         if case.readings[0].reader == event.reader:
             raise InputError(
                 "same-reader-twice",
@@ -122,11 +122,16 @@ def _open(case: ReviewCase, event: Opened) -> ReviewCase:
     return case if case.state == "second_read" else replace(case, state="in_review", reader=event.reader)
 
 
-def _finish(case: ReviewCase, event: Done) -> ReviewCase:
-    if case.reader != event.reader:
+def require_open(case: ReviewCase, reader: str) -> None:
+    """InputError unless this reader has the case open and has not finished it."""
+    if case.state not in FROM["done"] or len(case.readings) == 2:
+        raise _out_of_order(case.pseudonym, case.state, "done")
+    if case.reader != reader:
         raise _taken(case.pseudonym, case.reader)
-    if len(case.readings) == (2 if case.state == "second_read" else 1):
-        raise _out_of_order(case.pseudonym, case.state, event)
+
+
+def _finish(case: ReviewCase, event: Done) -> ReviewCase:
+    require_open(case, event.reader)
     state: State = "reviewed" if case.state == "in_review" else "second_read"
     return replace(case, state=state, readings=(*case.readings, event), reason="")
 
@@ -152,13 +157,13 @@ def _accept(case: ReviewCase, event: Accepted) -> ReviewCase:
     return replace(case, state="accepted", accepted_mask=case.readings[event.reading - 1].mask, reason="")
 
 
-def _out_of_order(pseudonym: str, state: State | None, event: Event) -> InputError:
-    needed = ", ".join(sorted(s or "no state yet" for s in FROM[event.kind]))
+def _out_of_order(pseudonym: str, state: State | None, kind: str) -> InputError:
+    needed = ", ".join(sorted(s or "no state yet" for s in FROM[kind]))
     return InputError(
         "review-order",
         case=pseudonym,
         field="state",
-        problem=f"`{event.kind}` cannot follow on `{state or 'nothing'}`.",
+        problem=f"`{kind}` cannot follow on `{state or 'nothing'}`.",
         fix=f"It needs a case in: {needed}. `fedmidline-site review list` shows where each stands.",
     )
 
