@@ -129,6 +129,35 @@ def import_cases(
 
 
 @review.command()
+def page(
+    site: SiteFile,
+    reader: ReaderName,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="open it in this computer's browser")] = True,
+) -> None:
+    """Correct and accept masks in the browser of this computer; the address works here and nowhere else.
+
+    Example: fedmidline-site review page --site site.yaml --reader R1
+    """
+    import webbrowser
+
+    from client.review.events import Opened, event_of
+    from client.review.page import serve_page
+    from client.tasks.review_page import ReaderDesk
+
+    event_of(Opened, reader=reader)  # a name that cannot be logged is told now, not after the first case
+    opened = open_site(site)
+
+    def ready(address: str, _server: object) -> None:
+        print(address, flush=True)  # noqa: T201  # the one line a script waits for
+        screen.print("Close with Ctrl-C. Keep the address to yourself: it opens the cases.")
+        if browser:
+            webbrowser.open(address)
+
+    serve_page(ReaderDesk(opened, reader), port=port, ready=ready)
+
+
+@review.command()
 def done(
     case: CaseName,
     site: SiteFile,

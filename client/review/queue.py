@@ -92,6 +92,19 @@ class ReviewQueue:
             ),
         )
 
+    def waiting_for(self, reader: str, lot: Lot) -> list[ReviewCase]:
+        """What this reader may read: own open cases first, then as `ordered`."""
+        mine = [case for case in self.ordered(lot) if _may_read(case, reader)]
+        return sorted(mine, key=lambda case: case.state not in ("in_review", "second_read"))
+
+
+def _may_read(case: ReviewCase, reader: str) -> bool:
+    """Open at this reader, unread, or to be read second by another than the first."""
+    if case.state in ("in_review", "second_read"):
+        return case.reader == reader and len(case.readings) < 2
+    first = case.readings[0].reader if case.readings else ""
+    return case.state == "needs_review" or (case.state == "reviewed" and case.waits_for_second and first != reader)
+
 
 def draw_second_readers(pseudonyms: Iterable[str], fraction: float, lot: Lot) -> frozenset[str]:
     """The share of the cohort that two readers see: those with the lowest lots, at least `fraction` of all."""

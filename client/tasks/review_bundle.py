@@ -14,7 +14,6 @@ import SimpleITK as sitk
 from client.review.bundle import Bundle, BundledCase, open_bundle, write_bundle
 from client.review.compare import dice
 from client.review.events import Opened, event_of
-from client.review.states import ReviewCase
 from client.site import Site
 from client.tasks.case_keys import open_queue
 from client.tasks.review_case import finish_case
@@ -48,7 +47,7 @@ def export_batch(site: Site, *, batch: int, reader: str, folder: Path) -> Export
     Refused `nothing-to-review` where there is none.
     """
     opened, queue = event_of(Opened, reader=reader), open_queue(site)
-    waiting = [c for c in queue.ordered(review_lot(site, "review-order")) if _may_read(c, reader)][:batch]
+    waiting = queue.waiting_for(reader, review_lot(site, "review-order"))[:batch]
     if not waiting:
         raise Refused(
             "nothing-to-review",
@@ -74,13 +73,6 @@ def import_bundle(site: Site, path: Path) -> tuple[ReturnedCase, ...]:
         returned = [_take(site, case, bundle) for case in bundle.cases]
     set_aside = [ReturnedCase(p, "set aside", fault.explain()) for p, fault in bundle.faults.items()]
     return (*returned, *set_aside)
-
-
-def _may_read(case: ReviewCase, reader: str) -> bool:
-    if case.state in ("in_review", "second_read"):
-        return case.reader == reader and len(case.readings) < 2
-    first = case.readings[0].reader if case.readings else ""
-    return case.state == "needs_review" or (case.state == "reviewed" and case.waits_for_second and first != reader)
 
 
 def _take(site: Site, returned: BundledCase, bundle: Bundle) -> ReturnedCase:
