@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,12 @@ class ReviewLog:
     @contextmanager
     def writing(self) -> Iterator[tuple[tuple[LogLine, ...], Callable[[str, Event], None]]]:
         """Alone with the log: yields what it holds and the function that appends one event; other writers wait."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab", buffering=0) as file:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            opened = self._path.open("ab", buffering=0)
+        except OSError as error:
+            raise _unwritable(error) from None
+        with opened as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             lines = self.read()
             number, previous = len(lines), lines[-1].hash if lines else START
@@ -69,22 +74,34 @@ class ReviewLog:
 
             def append(pseudonym: str, event: Event) -> None:
                 nonlocal number, previous
-                number += 1
                 body = {
-                    "number": number,
+                    "number": number + 1,
                     "at": self._clock().isoformat(timespec="seconds"),
                     "case": pseudonym,
                     "event": event.model_dump(mode="json"),
                     "previous": previous,
                 }
-                previous = _hash(body)
-                file.write((json.dumps({**body, "hash": previous}) + "\n").encode())
-                os.fsync(file.fileno())
-                beside = self._head.with_suffix(".new")
-                beside.write_text(previous)
-                beside.replace(self._head)
+                self._write_line(file, body)
+                number, previous = number + 1, _hash(body)
 
             yield lines, append
+
+    def _write_line(self, file: FileIO, body: dict[str, Any]) -> None:
+        """The line and the head, or neither: what cannot be flushed is taken back, for it was not decided."""
+        text = (json.dumps({**body, "hash": _hash(body)}) + "\n").encode()
+        length = os.fstat(file.fileno()).st_size
+        try:
+            written = file.write(text)
+            os.fsync(file.fileno())
+            beside = self._head.with_suffix(".new")
+            beside.write_text(_hash(body))
+            beside.replace(self._head)
+        except OSError as error:
+            os.ftruncate(file.fileno(), length)
+            raise _unwritable(error) from None
+        if written != len(text):
+            os.ftruncate(file.fileno(), length)
+            raise _unwritable(OSError("written in part"))
 
 
 def _whole_lines(data: bytes) -> tuple[list[bytes], int]:
@@ -107,6 +124,16 @@ def _parse(text: bytes, number: int, previous: str) -> LogLine:
 
 def _hash(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _unwritable(error: OSError) -> Refused:
+    return Refused(
+        "review-log-unwritable",
+        field="review log",
+        problem="The review log cannot be written, so nothing was decided.",
+        fix="Check that the site's cache is writable and its disk not full; then do it again.",
+        local=f"{type(error).__name__}: {error}",
+    )
 
 
 def _broken(number: int, why: str) -> Refused:

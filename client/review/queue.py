@@ -7,6 +7,7 @@ case's label (METHOD section 6).  A label is known to nobody in this room: no fu
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +19,8 @@ from client.review.states import ReviewCase, advance
 from common.errors import InputError
 
 __all__ = ["ReviewQueue", "draw_second_readers"]
+
+TELLING = re.compile(r"altered|mutant|mutated|wild|h3|k27|dmg|dipg|gbm|glio", re.IGNORECASE)
 
 Lot = Callable[[str], float]
 """pseudonym -> a number in [0, 1), by the protocol's seed."""
@@ -63,6 +66,7 @@ class ReviewQueue:
 
     def enter(self, pseudonym: str, material: Drafted) -> ReviewCase:
         """Put a prepared case into the queue; the same material again changes nothing, other material begins anew."""
+        _require_blind(pseudonym)
         known = self.cases().get(pseudonym)
         if known is not None and known.state != "invalidated":
             if same_material(known.material, material):
@@ -110,6 +114,18 @@ def draw_second_readers(pseudonyms: Iterable[str], fraction: float, lot: Lot) ->
     """The share of the cohort that two readers see: those with the lowest lots, at least `fraction` of all."""
     by_lot = sorted(pseudonyms, key=lambda p: (lot(p), p))
     return frozenset(by_lot[: math.ceil(fraction * len(by_lot) - 1e-9)])
+
+
+def _require_blind(pseudonym: str) -> None:
+    """The pseudonym is the one word of the manifest that a reader sees."""
+    if TELLING.search(pseudonym):
+        raise InputError(
+            "pseudonym-tells",
+            case=pseudonym,
+            field="pseudonym",
+            problem="A pseudonym names a diagnosis, so that its reader would not be blind to the label.",
+            fix="Give the case a neutral pseudonym in the manifest.",
+        )
 
 
 def same_material(one: Drafted, other: Drafted) -> bool:

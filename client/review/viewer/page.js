@@ -27,7 +27,7 @@ async function make(name) {
   const view = new Niivue({
     isResizeCanvas: true, backColor: [0, 0, 0, 1], crosshairColor: [0.4, 0.7, 0.9, 0.6], crosshairWidth: 0.6,
     show3Dcrosshair: false, isRadiologicalConvention: true, dragAndDropEnabled: false, multiplanarShowRender: 0,
-    isOrientCube: false, isColorbar: false, isCornerOrientationText: true, maxDrawUndoBitmaps: 2, logLevel: "error",
+    isOrientCube: false, heroImageFraction: 0.6, heroSliceType: SLICE_TYPE.AXIAL, isColorbar: false, isCornerOrientationText: true, maxDrawUndoBitmaps: 2, logLevel: "error",
   });
   await view.attachToCanvas(at(name));
   view.setSliceType(SLICE_TYPE.MULTIPLANAR);
@@ -73,7 +73,7 @@ function arm() {
     view.setDrawingEnabled(state.tool !== "view");
     view.setPenValue(state.tool === "erase" ? 0 : 1, state.filled && state.tool === "brush");
     view.opts.penSize = state.size;
-    view.setDrawOpacity(state.shown ? 0.45 : 0);
+    view.setDrawOpacity(state.shown ? 0.3 : 0);
   }
   for (const tool of ["brush", "erase", "view"]) at(tool).setAttribute("aria-pressed", state.tool === tool);
   at("fill").setAttribute("aria-pressed", state.filled);
@@ -98,7 +98,7 @@ async function next() {
   for (const sequence of names) {
     const view = views[sequence];
     if (view.drawBitmap) view.closeDrawing();
-    await view.loadVolumes([{ url: new URL(`${sequence}.nii`, base).href, name: `${sequence}.nii`, colormap: "gray" }]);
+    await view.loadVolumes([{ url: new URL(`${sequence}.nii`, base).href, name: `${sequence}.nii`, colormap: "gray", percentileFrac: 0.001 }]);
     view.setDrawColormap(RED);
     if (!(await view.loadDrawingFromUrl(new URL("mask.nii.gz", base).href))) throw new Error("The mask could not be loaded.");
     const largest = middle(view);
