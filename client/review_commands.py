@@ -180,16 +180,48 @@ def done(
     finished = finish_case(
         open_site(site), case, reader=reader, edit=edit.value, minutes=minutes, note=note, mask=mask, confirmed=confirm
     )
-    reading = finished.readings[-1]
-    distance = "not defined" if reading.hd95_mm is None else f"{reading.hd95_mm:.1f} mm"
-    told = (
-        f"{case}: Dice {reading.dice:.3f}, HD95 {distance}, volume {reading.volume_ml:.1f} ml "
-        f"({reading.volume_change_ml:+.1f}), {reading.added_voxels} voxels added, {reading.removed_voxels} removed"
+    _say_reading(finished, as_json)
+
+
+@review.command("export-dicom")
+def export_one_dicom(
+    case: CaseName,
+    site: SiteFile,
+    out: Annotated[Path, typer.Option(help="the .dcm to write; it names the patient, as the series itself does")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a case's mask as DICOM SEG on its native T1CE series, for the hospital's own viewer.
+
+    Example: fedmidline-site review export-dicom case-0001 --site site.yaml --out case-0001.dcm
+    """
+    from client.tasks.review_dicom import export_dicom
+
+    path = export_dicom(open_site(site), case, out)
+    say({"case": case, "written": str(path)}, str(path), as_json=as_json)
+
+
+@review.command("import-dicom")
+def import_one_dicom(
+    case: CaseName,
+    file: Annotated[Path, typer.Argument(help="DICOM SEG or RTSTRUCT drawn on the case's T1CE series")],
+    site: SiteFile,
+    reader: ReaderName,
+    edit: Annotated[EditGrade, typer.Option(help="how much was changed; an untouched mask needs `none`")],
+    minutes: Annotated[float, typer.Option(min=0, max=600, help="time it took")],
+    note: Annotated[str, typer.Option(help="in a few words; no patient's name")] = "",
+    region: Annotated[str, typer.Option(help="name of the RTSTRUCT's region, where it holds several")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Finish a case with a DICOM SEG or RTSTRUCT from the hospital's own viewer.
+
+    Example: fedmidline-site review import-dicom case-0001 edited.dcm --site site.yaml --reader R1 --edit minor --minutes 6
+    """
+    from client.tasks.review_dicom import import_dicom
+
+    finished = import_dicom(
+        open_site(site), case, file, reader=reader, edit=edit.value, minutes=minutes, note=note, region=region
     )
-    lines = [told, *(f"flag: {flag}" for flag in reading.flags)]
-    if finished.waits_for_second:
-        lines.append("This case was drawn for a second reader, who opens it next.")
-    say({**_as_dict(finished), **reading.model_dump(mode="json", exclude={"kind"})}, "\n".join(lines), as_json=as_json)
+    _say_reading(finished, as_json)
 
 
 @review.command()
@@ -281,3 +313,16 @@ def _say_state(case: ReviewCase, as_json: bool) -> None:
     say({**_as_dict(case), "reason": case.reason}, f"{case.pseudonym}: {case.state}", as_json=as_json)
     if case.state == "accepted" and not as_json:
         screen.print("`fedmidline-site prepare` measures its features.")
+
+
+def _say_reading(finished: ReviewCase, as_json: bool) -> None:
+    reading = finished.readings[-1]
+    distance = "not defined" if reading.hd95_mm is None else f"{reading.hd95_mm:.1f} mm"
+    told = (
+        f"{finished.pseudonym}: Dice {reading.dice:.3f}, HD95 {distance}, volume {reading.volume_ml:.1f} ml "
+        f"({reading.volume_change_ml:+.1f}), {reading.added_voxels} voxels added, {reading.removed_voxels} removed"
+    )
+    lines = [told, *(f"flag: {flag}" for flag in reading.flags)]
+    if finished.waits_for_second:
+        lines.append("This case was drawn for a second reader, who opens it next.")
+    say({**_as_dict(finished), **reading.model_dump(mode="json", exclude={"kind"})}, "\n".join(lines), as_json=as_json)
