@@ -176,5 +176,6 @@ def _outcome_table(report: PreparationReport) -> Table:
     table = Table("case", "status", "warnings", "seconds", title="Preparation")
     for outcome in report.outcomes:
         seconds = f"{sum(outcome.seconds.values()):.0f}" if outcome.seconds else ""
-        table.add_row(outcome.pseudonym, outcome.status, "; ".join(outcome.warnings), seconds)
+        state = f"{outcome.status}: {outcome.reason}" if outcome.status in ("to_review", "rejected") else outcome.status
+        table.add_row(outcome.pseudonym, state, "; ".join(outcome.warnings), seconds)
     return table

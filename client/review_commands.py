@@ -154,7 +154,10 @@ def page(
         if browser:
             webbrowser.open(address)
 
-    serve_page(ReaderDesk(opened, reader), port=port, ready=ready)
+    try:
+        serve_page(ReaderDesk(opened, reader), port=port, ready=ready)
+    except KeyboardInterrupt:
+        screen.print("closed; what was saved is kept")
 
 
 @review.command()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 from client.case import Case, CaseRow, StepRecord, methods_text
 from client.ingest.manifest import read_manifest
-from client.ingest.read_case import input_fingerprint, read_case
+from client.ingest.read_case import input_fingerprint, inputs_are_there, read_case
 from client.site import Site
 from client.store.feature_store import CaseFeatures, FeatureStore
 from client.store.fingerprints import FingerprintBook
@@ -108,7 +108,7 @@ def _sort_out(rows: tuple[CaseRow, ...], site: Site) -> tuple[dict[str, CaseOutc
             outcomes[name] = CaseOutcome(name, "excluded", row.excluded_because)
             continue
         fingerprint = book.look_up(row, input_fingerprint)
-        if review is not None:
+        if review is not None and inputs_are_there(row):  # a network drive that is away is not another examination
             review = drop_if_changed(review, case_keys(site, fingerprint, None).preparation, site, queue)
         keys = case_keys(site, fingerprint, review)
         if keys.features and store.has(keys.features):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -159,6 +162,21 @@ def fetch(address: str, data: bytes | None = None, **headers: str) -> tuple[int,
     except urllib.error.HTTPError as error:
         with error:
             return error.code, error.read()
+
+
+def test_the_command_prints_one_address_and_closes_quietly(tmp_path: Path):
+    """The line a script waits for; Ctrl-C is how it ends, with exit code 0."""
+    site = write_review_site(tmp_path, 1)
+    code = "from client.cli import main; main()"
+    words = ["review", "page", "--site", str(site), "--reader", "R1", "--no-browser"]
+    command = [sys.executable, "-c", code, *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        address = process.stdout.readline().strip()
+        assert 200 == fetch(address)[0]
+        process.send_signal(signal.SIGINT)
+        rest, told = process.communicate(timeout=30)
+    assert (0, "") == (process.returncode, rest)
+    assert "closed" in told
 
 
 def test_a_stranger_is_told_nothing(tmp_path: Path):

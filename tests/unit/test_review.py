@@ -224,6 +224,19 @@ def test_an_edited_brain_or_automatic_mask_invalidates(site: Site, which: str):
     assert {} == keys_of(site)
 
 
+def test_a_drive_that_is_away_takes_no_review_away(site: Site):
+    """The case fails by name while its image cannot be read; when it is back the acceptance stands."""
+    read_whole(site, "case-00")
+    keys, image = keys_of(site), site.settings.manifest.parent / "0.nii.gz"
+    away = image.rename(image.with_suffix(".away"))
+
+    assert "failed" == prepare_cohort(site).outcomes[0].status
+
+    away.rename(image)
+    assert "accepted" == open_queue(site).find("case-00").state
+    assert keys == keys_of(site)
+
+
 def test_prepare_counts_every_case_and_waits_for_the_reader(site: Site):
     """Nothing to compute here: waiting, rejected and excluded cases are all in the report."""
     reject_case(site, "case-01", by="R1", reason="motion")
