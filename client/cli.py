@@ -13,6 +13,7 @@ from rich.table import Table
 
 from client.ingest.manifest import read_manifest
 from client.ingest.table import TableSource, read_mapping
+from client.review_commands import review
 from client.site import open_site
 from client.tasks.prepare_cohort import PreparationReport, prepare_cohort
 from common.catalogue import SEQUENCES
@@ -22,6 +23,7 @@ from common.config.radiomics import PRESET_NAMES
 __all__ = ["main"]
 
 app = new_command("What a hospital runs; nothing here sends anything.")
+app.add_typer(review, name="review")
 
 SiteFile = Annotated[Path, typer.Option("--site", help="the hospital's site.yaml")]
 AsJson = Annotated[bool, typer.Option("--json", help="print machine-readable JSON on standard output")]
@@ -60,6 +62,8 @@ def prepare(
 ) -> None:
     """Prepare every case: register, strip, correct, segment, extract. Goes on where it was stopped.
 
+    Where the protocol requires a review it stops at the automatic mask, and goes on when a reader's is accepted.
+
     Example: fedmidline-site prepare --site site_configs/sites/tcga-example.yaml
     """
     opened = open_site(site)
@@ -78,6 +82,8 @@ def prepare(
             screen.print(outcome.reason, style="red", markup=False, highlight=False)
     if not as_json and pictures:
         screen.print(f"pictures: {cache / 'pictures'}", soft_wrap=True)
+    if report.count("to_review"):
+        screen.print(f"{report.count('to_review')} case(s) wait for a reader: fedmidline-site review list")
     if report.count("failed"):
         raise typer.Exit(2)
 
@@ -230,5 +236,6 @@ def _outcome_table(report: PreparationReport) -> Table:
     table = Table("case", "status", "warnings", "seconds", title="Preparation")
     for outcome in report.outcomes:
         seconds = f"{sum(outcome.seconds.values()):.0f}" if outcome.seconds else ""
-        table.add_row(outcome.pseudonym, outcome.status, "; ".join(outcome.warnings), seconds)
+        state = f"{outcome.status}: {outcome.reason}" if outcome.status in ("to_review", "rejected") else outcome.status
+        table.add_row(outcome.pseudonym, state, "; ".join(outcome.warnings), seconds)
     return table

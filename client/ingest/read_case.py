@@ -13,7 +13,7 @@ from nibabel.filebasedimages import ImageFileError
 from client.case import Case, CaseRow
 from common.errors import InputError
 
-__all__ = ["has_finite_voxels", "input_fingerprint", "read_case"]
+__all__ = ["has_finite_voxels", "input_fingerprint", "inputs_are_there", "read_case"]
 
 TOLERANCE = 1e-3
 
@@ -56,6 +56,11 @@ def input_fingerprint(row: CaseRow) -> str:
         for file in _files(Path(path)) if path else ():
             digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def inputs_are_there(row: CaseRow) -> bool:
+    """Whether every file that the manifest names exists."""
+    return all(Path(p).exists() for p in (row.t1ce_path, row.flair_path, row.mask_path, row.brain_mask_path) if p)
 
 
 def _files(path: Path) -> list[Path]:

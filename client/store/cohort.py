@@ -6,7 +6,7 @@ Only `TrainingCases` holds a TrainingTable, and everything that fits takes nothi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,6 @@ import numpy as np
 
 from client.case import CaseRow
 from client.store.feature_store import FeatureStore
-from client.store.fingerprints import FingerprintBook
 from client.visual_maps import VisualMaps
 from common.arrays import CaseFlags
 from common.config.protocol import Protocol
@@ -72,37 +71,41 @@ class SiteCohort:
     test: TestCases
 
 
-def read_repeats(rows: Sequence[CaseRow], settings: SiteSettings, protocol: Protocol) -> FeatureRepeats:
+def read_repeats(
+    rows: Sequence[CaseRow], keys: Mapping[str, str], settings: SiteSettings, protocol: Protocol
+) -> FeatureRepeats:
     """(training cases measured repeatedly, perturbations, features); without cases (0, 0, features)."""
-    store, ready = FeatureStore(settings.cache), _ready(rows, settings, protocol)
+    store, ready = FeatureStore(settings.cache), _ready(rows, keys, settings)
     is_test = _split([row for row, _ in ready], settings, protocol) if ready else np.zeros(0, bool)
     found = [store.repeats(key) for (_, key), test in zip(ready, is_test, strict=True) if not test]
     kept = [repeats for repeats in found if repeats is not None]
     return np.stack(kept) if kept else np.zeros((0, 0, len(protocol.radiomics.names())))
 
 
-def _ready(rows: Sequence[CaseRow], settings: SiteSettings, protocol: Protocol) -> list[tuple[CaseRow, str]]:
-    """Eligible cases that are prepared for this protocol, and their keys."""
-    store, book = FeatureStore(settings.cache), FingerprintBook(settings.cache)
-    ready = []
-    for row in rows:
-        found = None if row.excluded_because else book.find(row)
-        key = store.key(found, protocol.feature_fingerprint()) if found else ""
-        if key and store.has(key):
-            ready.append((row, key))
-    return ready
+def _ready(rows: Sequence[CaseRow], keys: Mapping[str, str], settings: SiteSettings) -> list[tuple[CaseRow, str]]:
+    """Eligible cases whose features lie in the store, and their keys."""
+    store = FeatureStore(settings.cache)
+    found = [(row, keys.get(row.pseudonym, "")) for row in rows if not row.excluded_because]
+    return [(row, key) for row, key in found if key and store.has(key)]
 
 
 def assemble_cohort(
-    rows: Sequence[CaseRow], settings: SiteSettings, protocol: Protocol, *, visual: bool = True
+    rows: Sequence[CaseRow],
+    keys: Mapping[str, str],
+    settings: SiteSettings,
+    protocol: Protocol,
+    *,
+    visual: bool = True,
 ) -> SiteCohort:
     """Read the prepared cases among `rows`; excluded and unprepared ones are left out.
+
+    keys: pseudonym -> the features' key, of the cases that may enter a study.
 
     The split is the manifest's where every row has one, else drawn by the protocol's seed, stratified by
     class.  Refused `nothing-prepared` when no case is ready; InputError `feature-not-finite` names features.
     """
     store = FeatureStore(settings.cache)
-    ready = _ready(rows, settings, protocol)
+    ready = _ready(rows, keys, settings)
     if not ready:
         raise Refused(
             "nothing-prepared",
@@ -130,9 +133,9 @@ def assemble_cohort(
     def names(wanted: CaseFlags) -> tuple[str, ...]:
         return tuple(row.pseudonym for row, take in zip(kept, wanted, strict=True) if take)
 
-    keys = tuple(key for (_, key), test_case in zip(ready, is_test, strict=True) if not test_case)
+    fitted = tuple(key for (_, key), test_case in zip(ready, is_test, strict=True) if not test_case)
     return SiteCohort(
-        TrainingCases(training, maps(~is_test), names(~is_test), keys), TestCases(test, maps(is_test), names(is_test))
+        TrainingCases(training, maps(~is_test), names(~is_test), fitted), TestCases(test, maps(is_test), names(is_test))
     )
 
 

@@ -13,6 +13,7 @@ from client.features.card import feature_card
 from client.ingest.manifest import read_manifest
 from client.site import Site
 from client.store.cohort import assemble_cohort, read_repeats
+from client.tasks.case_keys import feature_keys
 from common.catalogue import PAPER_SIGNATURE
 from common.stats import icc
 from common.stats.redundancy import count_independent
@@ -29,7 +30,8 @@ def describe_features(site: Site) -> dict[str, Any]:
     protocol = site.protocol
     card = feature_card(protocol.radiomics, fingerprint=protocol.feature_fingerprint())
     rows = read_manifest(site.settings.manifest, site=site.settings.name)
-    table = assemble_cohort(rows, site.settings, protocol, visual=False).training.table
+    keys = feature_keys(rows, site)
+    table = assemble_cohort(rows, keys, site.settings, protocol, visual=False).training.table
     if len(table) >= FEWEST_CASES:
         everything = count_independent(table)
         card["redundancy"] = {
@@ -42,7 +44,7 @@ def describe_features(site: Site) -> dict[str, Any]:
             signature = count_independent(table.columns(PAPER_SIGNATURE))
             card["redundancy"]["independent groups of the paper's signature"] = signature.independent
             card["redundancy"]["groups of the signature"] = signature.groups
-    repeats = read_repeats(rows, site.settings, protocol)
+    repeats = read_repeats(rows, keys, site.settings, protocol)
     if len(repeats) >= FEWEST_CASES:
         card["stability"] = _stability(repeats, protocol.radiomics.names())
     return card

@@ -14,6 +14,7 @@ from client.case import CaseRow
 from client.ingest.manifest import read_manifest
 from client.site import Site
 from client.store.cohort import FeatureRepeats, SiteCohort, assemble_cohort, read_repeats
+from client.tasks.case_keys import feature_keys
 from common.config.harmonisation import Covariate
 from common.errors import Refused
 from common.messages.harmoniser import Harmoniser
@@ -48,12 +49,12 @@ def load_cohort(site: Site, harmoniser: Harmoniser | None = None, *, visual: boo
 def load_repeats(site: Site) -> FeatureRepeats:
     """Repeated measurements of the training cases, as they were extracted."""
     rows = read_manifest(site.settings.manifest, site=site.settings.name)
-    return read_repeats(rows, site.settings, site.protocol)
+    return read_repeats(rows, feature_keys(rows, site), site.settings, site.protocol)
 
 
 def _as_extracted(site: Site, *, visual: bool) -> SiteCohort:
     rows = read_manifest(site.settings.manifest, site=site.settings.name)
-    return assemble_cohort(rows, site.settings, site.protocol, visual=visual)
+    return assemble_cohort(rows, feature_keys(rows, site), site.settings, site.protocol, visual=visual)
 
 
 def _with_values(cohort: SiteCohort, training: np.ndarray, test: np.ndarray) -> SiteCohort:

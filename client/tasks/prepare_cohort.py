@@ -1,6 +1,7 @@
 """prepare_cohort: the hospital's pipeline, before any round; read it from top to bottom.
 
     manifest + site.yaml -> read -> preprocess -> segment (network | imported mask)
+                         -> [review by a reader, where the protocol requires it; `prepare` again goes on]
                          -> radiomics, visual map -> store, picture
 
 Cases run side by side in processes; one that fails is named and the others go on; what is finished is
@@ -16,17 +17,22 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from client.case import Case, CaseRow, StepRecord, methods_text
 from client.ingest.manifest import read_manifest
-from client.ingest.read_case import input_fingerprint, read_case
+from client.ingest.read_case import input_fingerprint, inputs_are_there, read_case
 from client.site import Site
 from client.store.feature_store import CaseFeatures, FeatureStore
 from client.store.fingerprints import FingerprintBook
+from client.store.prepared_store import PreparedStore
+from client.tasks.case_keys import CaseKeys, case_keys, feature_keys, open_queue, review_required
 from common.arrays import FeatureArray
 from common.errors import InputError, StudyError
 from common.seeds import stream
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 __all__ = ["CaseOutcome", "PreparationReport", "prepare_cohort"]
 
@@ -39,10 +45,10 @@ THREADS = {
 
 @dataclass(frozen=True)
 class CaseOutcome:
-    """code and local text only where a case failed; seconds by stage where it was computed."""
+    """reason: why excluded, failed or rejected, or where its review stands; seconds by stage where it was computed."""
 
     pseudonym: str
-    status: Literal["prepared", "cached", "excluded", "failed"]
+    status: Literal["prepared", "cached", "to_review", "rejected", "excluded", "failed"]
     reason: str = ""
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
@@ -60,6 +66,15 @@ class PreparationReport:
         return sum(outcome.status == status for outcome in self.outcomes)
 
 
+@dataclass(frozen=True)
+class _Work:
+    """One case to prepare, or to go on with: its keys say how far."""
+
+    row: CaseRow
+    keys: CaseKeys
+    second_reader: bool = False
+
+
 def prepare_cohort(
     site: Site,
     *,
@@ -68,29 +83,47 @@ def prepare_cohort(
 ) -> PreparationReport:
     """Prepare every eligible case of the site; InputError only for a manifest that cannot be used."""
     rows = read_manifest(site.settings.manifest, site=site.settings.name)
-    store, book = FeatureStore(site.settings.cache), FingerprintBook(site.settings.cache)
-    outcomes: dict[str, CaseOutcome] = {}
-    work: list[tuple[CaseRow, str]] = []
-    for row in rows:
-        if row.excluded_because:
-            outcomes[row.pseudonym] = CaseOutcome(row.pseudonym, "excluded", row.excluded_because)
-            continue
-        key = store.key(book.look_up(row, input_fingerprint), site.protocol.feature_fingerprint())
-        if store.has(key):
-            outcomes[row.pseudonym] = CaseOutcome(row.pseudonym, "cached", warnings=tuple(store.about(key)["warnings"]))
-        else:
-            work.append((row, key))
-    book.save()
+    outcomes, work = _sort_out(rows, site)
     progress(len(outcomes), len(rows), "")
     for outcome in _work_through(work, site, pictures):
         outcomes[outcome.pseudonym] = outcome
         progress(len(outcomes), len(rows), f"{outcome.pseudonym} {outcome.status}")
-    keys = (store.key(book.look_up(row, input_fingerprint), site.protocol.feature_fingerprint()) for row in rows)
+    store = FeatureStore(site.settings.cache)
+    keys = feature_keys(rows, site).values()
     methods = next((store.about(key)["methods"] for key in keys if store.has(key)), "")
     return PreparationReport(tuple(outcomes[row.pseudonym] for row in rows), methods)
 
 
-def _work_through(work: list[tuple[CaseRow, str]], site: Site, pictures: bool) -> Iterator[CaseOutcome]:
+def _sort_out(rows: tuple[CaseRow, ...], site: Site) -> tuple[dict[str, CaseOutcome], list[_Work]]:
+    """The cases there is nothing to do for, and the work."""
+    from client.tasks.review_gate import drop_if_changed, second_readers
+
+    store, book, queue = FeatureStore(site.settings.cache), FingerprintBook(site.settings.cache), open_queue(site)
+    reviews, twice = (queue.cases(), second_readers(rows, site)) if review_required(site) else ({}, frozenset())
+    outcomes: dict[str, CaseOutcome] = {}
+    work: list[_Work] = []
+    for row in rows:
+        name, review = row.pseudonym, reviews.get(row.pseudonym)
+        if row.excluded_because:
+            outcomes[name] = CaseOutcome(name, "excluded", row.excluded_because)
+            continue
+        fingerprint = book.look_up(row, input_fingerprint)
+        if review is not None and inputs_are_there(row):  # a network drive that is away is not another examination
+            review = drop_if_changed(review, case_keys(site, fingerprint, None).preparation, site, queue)
+        keys = case_keys(site, fingerprint, review)
+        if keys.features and store.has(keys.features):
+            outcomes[name] = CaseOutcome(name, "cached", warnings=tuple(store.about(keys.features)["warnings"]))
+        elif review is not None and review.state == "rejected":
+            outcomes[name] = CaseOutcome(name, "rejected", review.reason)
+        elif review is not None and review.state not in ("draft", "accepted", "invalidated"):
+            outcomes[name] = CaseOutcome(name, "to_review", review.state, warnings=review.material.flags)
+        else:
+            work.append(_Work(row, keys, name in twice))
+    book.save()
+    return outcomes, work
+
+
+def _work_through(work: list[_Work], site: Site, pictures: bool) -> Iterator[CaseOutcome]:
     """Outcomes as they come."""
     if not work:
         return
@@ -99,7 +132,7 @@ def _work_through(work: list[tuple[CaseRow, str]], site: Site, pictures: bool) -
     os.environ.update(THREADS)  # the workers' libraries read them when they load
     try:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            futures = [pool.submit(_prepare_case, row, key, site, pictures) for row, key in work]
+            futures = [pool.submit(_prepare_case, case, site, pictures) for case in work]
             for future in as_completed(futures):
                 yield future.result()
     finally:
@@ -107,45 +140,75 @@ def _work_through(work: list[tuple[CaseRow, str]], site: Site, pictures: bool) -
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _prepare_case(row: CaseRow, key: str, site: Site, pictures: bool) -> CaseOutcome:
+def _prepare_case(work: _Work, site: Site, pictures: bool) -> CaseOutcome:
     """One case in a worker process; its failure is an outcome, not an exception."""
-    seconds: dict[str, float] = {}
+    name, seconds = work.row.pseudonym, dict[str, float]()
     try:
-        warnings = _pipeline(row, key, site, pictures, seconds)
+        return _pipeline(work, site, pictures, seconds)
     except StudyError as error:
-        error.case, error.site = row.pseudonym, site.settings.name
-        return CaseOutcome(row.pseudonym, "failed", error.explain(), seconds=seconds)
+        error.case, error.site = name, site.settings.name
+        return CaseOutcome(name, "failed", error.explain(), seconds=seconds)
     except Exception:  # noqa: BLE001  # a library's failure on one image must not stop the others
-        return CaseOutcome(row.pseudonym, "failed", traceback.format_exc(), seconds=seconds)
-    return CaseOutcome(row.pseudonym, "prepared", warnings=warnings, seconds=seconds)
+        return CaseOutcome(name, "failed", traceback.format_exc(), seconds=seconds)
 
 
-def _pipeline(row: CaseRow, key: str, site: Site, pictures: bool, seconds: dict[str, float]) -> tuple[str, ...]:
+def _pipeline(work: _Work, site: Site, pictures: bool, seconds: dict[str, float]) -> CaseOutcome:
+    """Images and automatic mask; then, at once or when a reader's mask is accepted, the features."""
     # Imported here, in the worker: torch, ANTs and PyRadiomics take seconds to load and a hospital's
     # messages do not need them.
     import SimpleITK as sitk
     import torch
 
-    from client.device import choose_device
-    from client.features.card import feature_versions
-    from client.features.radiomics import extract_radiomics
-    from client.features.visual import as_stored, extract_visual
-    from client.preprocess.preprocess import preprocess
-    from client.segment.segment import segment_whole_tumour
-    from client.segment.weights import load_network
     from client.tasks.case_picture import draw_case
+    from client.tasks.review_gate import material_of
 
     torch.set_num_threads(1)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    protocol, device = site.protocol, choose_device(site.settings.device)
-    clock = _Clock(seconds)
+    name, keys, clock = work.row.pseudonym, work.keys, _Clock(seconds)
+    prepared = PreparedStore(site.settings.cache)
+    if prepared.has(keys.preparation):
+        case = prepared.load(keys.preparation, name)
+        clock.lap("read")
+    else:
+        case = _segmented(work.row, site, clock)
+        if review_required(site):
+            prepared.save(keys.preparation, case)
+            clock.lap("keep")
+    doubts = _doubts(case)
+    if keys.mask:
+        record = StepRecord("review", "A radiologist corrected the mask and accepted it, blind to the label.")
+        case = case.evolve(record, tumour_mask=open_queue(site).masks.get(keys.mask))
+    if pictures:
+        draw_case(case, site.settings.cache / "pictures" / f"{name}.png")
+    if not keys.features:
+        material = material_of(case, keys.preparation, site, warnings=doubts, second_reader=work.second_reader)
+        state = open_queue(site).enter(name, material).state
+        return CaseOutcome(name, "to_review", state, warnings=material.flags, seconds=seconds)
+    features = _measured(case, keys.features, site, doubts, clock)
+    FeatureStore(site.settings.cache).save(keys.features, features)
+    clock.lap("write")
+    return CaseOutcome(name, "prepared", warnings=features.warnings, seconds=seconds)
+
+
+def _segmented(row: CaseRow, site: Site, clock: _Clock) -> Case:
+    """Read > preprocess > segment."""
+    from client.device import choose_device
+    from client.preprocess.preprocess import preprocess
+    from client.segment.segment import segment_whole_tumour
+
+    settings = site.protocol.segmentation
     case = read_case(row)
     clock.lap("read")
-    case = preprocess(case, protocol.preprocessing)
+    case = preprocess(case, site.protocol.preprocessing)
     clock.lap("preprocess")
-    network_images = (case.network_t1ce or case.t1ce, case.network_flair or case.flair)
-    if protocol.segmentation.source == "network":
-        mask = segment_whole_tumour(*network_images, case.brain_mask, protocol.segmentation, device=device)
+    if settings.source == "network":
+        device = choose_device(site.settings.device)
+        try:
+            mask = segment_whole_tumour(*_network_images(case), case.brain_mask, settings, device=device)
+        except InputError as error:
+            if not review_required(site) or error.code != "no-tumour-found":
+                raise
+            mask = case.brain_mask * 0  # type: ignore[operator]  # the reader draws what the network missed
         case = case.evolve(StepRecord("segment", "A 2-channel U-Net segmented the whole tumour."), tumour_mask=mask)
     elif case.tumour_mask is None:
         raise InputError(
@@ -155,28 +218,40 @@ def _pipeline(row: CaseRow, key: str, site: Site, pictures: bool, seconds: dict[
             fix="Name it in the manifest, or set segmentation.source to network.",
         )
     clock.lap("segment")
+    return case
+
+
+def _measured(case: Case, key: str, site: Site, doubts: tuple[str, ...], clock: _Clock) -> CaseFeatures:
+    """Radiomics and the visual map of the case's mask; key: of the features, names the perturbations' stream."""
+    from client.device import choose_device
+    from client.features.card import feature_versions
+    from client.features.radiomics import extract_radiomics
+    from client.features.visual import as_stored, extract_visual
+    from client.segment.weights import load_network
+
+    protocol, device = site.protocol, choose_device(site.settings.device)
     radiomics = extract_radiomics(case.t1ce, case.flair, case.tumour_mask, protocol.radiomics)
     clock.lap("radiomics")
-    repeats, doubts = _repeats(case, key, site)
+    repeats, more_doubts = _repeats(case, key, site)
     clock.lap("repeats")
     network = load_network(protocol.segmentation, device=device)
-    visual = extract_visual(*network_images, case.tumour_mask, protocol.visual, network=network, device=device)
+    images = _network_images(case)
+    visual = extract_visual(*images, case.tumour_mask, protocol.visual, network=network, device=device)
     clock.lap("visual")
-    warnings = (*radiomics.warnings, *doubts, *_doubts(case))
-    features = CaseFeatures(
+    return CaseFeatures(
         radiomics=radiomics.values,
         visual=as_stored(visual, protocol.visual),
         methods=methods_text(case.history),
-        warnings=warnings,
+        warnings=(*radiomics.warnings, *more_doubts, *doubts),
         quality=dict(case.quality),
         repeats=repeats,
         provenance={**feature_versions(), "feature_fingerprint": protocol.feature_fingerprint()},
     )
-    if pictures:
-        draw_case(case, site.settings.cache / "pictures" / f"{row.pseudonym}.png")
-    FeatureStore(site.settings.cache).save(key, features)
-    clock.lap("write")
-    return warnings
+
+
+def _network_images(case: Case) -> tuple[sitk.Image, sitk.Image]:
+    """What the network was trained on: the branch without bias correction, where there is one."""
+    return case.network_t1ce or case.t1ce, case.network_flair or case.flair
 
 
 def _repeats(case: Case, key: str, site: Site) -> tuple[FeatureArray | None, tuple[str, ...]]:

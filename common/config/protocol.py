@@ -68,13 +68,22 @@ class Protocol(Settings):
         """SHA-256 over the canonical JSON of every setting but the name, and the version of the features."""
         return _digest({**self.model_dump(mode="json", exclude={"name"}), "features_version": FEATURES_VERSION})
 
+    def preparation_fingerprint(self) -> str:
+        """SHA-256 over the settings that make a case's images and its automatic mask; review is not among them."""
+        return _digest(self._made_by("schema_version", "preprocessing", "segmentation"))
+
     def feature_fingerprint(self) -> str:
         """SHA-256 over what changes a case's features: the key of the sites' caches.
 
         Two protocols that differ only in training share their prepared cases.
         """
-        parts = {"schema_version", "preprocessing", "segmentation", "radiomics", "visual"}
-        return _digest({**self.model_dump(mode="json", include=parts), "features_version": FEATURES_VERSION})
+        made_by = self._made_by("schema_version", "preprocessing", "segmentation", "radiomics", "visual")
+        return _digest({**made_by, "features_version": FEATURES_VERSION})
+
+    def _made_by(self, *parts: str) -> dict[str, object]:
+        """These settings without those of the review: the accepted mask itself is part of a case's key."""
+        review = {"segmentation": {"review", "second_reader_fraction"}}
+        return self.model_dump(mode="json", include=set(parts), exclude=review)
 
 
 def _digest(settings: dict[str, object]) -> str:

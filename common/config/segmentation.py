@@ -16,10 +16,15 @@ class SegmentationSettings(Settings):
     true masks of a synthetic cohort).
 
     weights: name of a weights file under client/segment/weights, checked by `weights_sha256` when given.
+    review: `required` lets only masks that a reader accepted into features and a study; with `not_required`
+        automatic masks may enter (a replay on synthetic data).
+    second_reader_fraction: share of the cases that two readers see (R18).
     working_mm: voxel size the network was trained at; the probability map, not the mask, is resampled.
     """
 
     source: Literal["network", "imported"] = "network"
+    review: Literal["not_required", "required"] = "not_required"
+    second_reader_fraction: Annotated[float, Field(ge=0, le=1)] = 0.15
     weights: str = "synthetic-v1"
     weights_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     working_mm: Annotated[float, Field(gt=0, le=5)] = 2.0

@@ -14,13 +14,17 @@ from client.case import CaseRow
 from client.ingest.manifest import read_manifest
 from client.ingest.read_case import read_case
 from client.preprocess.preprocess import preprocess
+from client.review.masks import write_image
 from client.site import open_site
 from client.store.cohort import read_repeats
 from client.tasks.load_cohort import load_cohort
 from client.tasks.prepare_cohort import prepare_cohort
+from client.tasks.review_case import accept_case, finish_case, open_case, reopen_case
 from common.config.preprocessing import PreprocessingSettings
 from common.config.protocol import Protocol
 from common.config.radiomics import RadiomicsSettings
+from common.config.segmentation import SegmentationSettings
+from common.errors import Refused
 from simulation.cohort.make_cohort import CohortSettings, make_cohort
 from simulation.replay import read_rows
 from simulation.size import at_size
@@ -81,3 +85,36 @@ def test_brain_mask_of_a_real_patient():
 
     a, b = (sitk.GetArrayFromImage(m) > 0 for m in (ours, theirs))
     assert 2 * np.sum(a & b) / (a.sum() + b.sum()) >= 0.93
+
+
+def test_only_the_accepted_mask_is_measured_and_a_reopened_case_leaves_the_study(tmp_path: Path):
+    """Raw images, automatic mask, a reader who enlarges it, features of that mask; then the reader doubts."""
+    manifest = make_cohort(tmp_path / "cohort", CohortSettings(seed=3, altered=1, not_altered=1))
+    segmentation = SegmentationSettings(review="required", second_reader_fraction=0.0)
+    protocol, _ = at_size(Protocol(name="tiny", segmentation=segmentation), "small")
+    (tmp_path / "protocol.yaml").write_text(yaml.safe_dump(protocol.model_dump(mode="json")))
+    path = tmp_path / "site.yaml"
+    path.write_text(yaml.safe_dump({"name": "s", "protocol": "protocol.yaml", "manifest": "cohort/manifest.csv"}))
+    site = open_site(path)
+    name = read_rows(manifest)[0]["pseudonym"]
+
+    assert ["to_review", "to_review"] == [o.status for o in prepare_cohort(site).outcomes]
+    with pytest.raises(Refused, match="nothing-prepared"):
+        load_cohort(site)
+    opened = open_case(site, name, "R1")
+    write_image(sitk.BinaryDilate(sitk.ReadImage(str(opened.mask)), [1, 1, 1]), opened.mask)
+    reading = finish_case(site, name, reader="R1", edit="minor", minutes=4).readings[0]
+    accept_case(site, name, by="R1")
+
+    report = prepare_cohort(site)
+
+    assert ["prepared", "to_review"] == [o.status for o in report.outcomes]
+    assert "preprocess" not in report.outcomes[0].seconds
+    assert "A radiologist corrected the mask" in report.methods
+    table = load_cohort(site, visual=False).training.table
+    volume_ml = table.values[0, table.names.index("T1CE_original_shape_VoxelVolume")] / 1000
+    assert volume_ml == pytest.approx(reading.volume_ml, rel=1e-6)
+    assert ["cached", "to_review"] == [o.status for o in prepare_cohort(site).outcomes]
+    reopen_case(site, name, by="R1", reason="too large")
+    with pytest.raises(Refused, match="nothing-prepared"):
+        load_cohort(site)

@@ -44,4 +44,5 @@ def resample(
         flair=sitk.Resample(case.flair, grid, to_flair, kind, 0.0),
         brain_mask=mask(case.brain_mask),
         tumour_mask=mask(case.tumour_mask),
+        to_native=to_t1ce,
     )
