@@ -1,4 +1,4 @@
-"""peak_memory: the most that this process and its children held together."""
+"""peak_memory: the largest sum of proportional set sizes over this process and its children."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ __all__ = ["PeakMemory"]
 
 
 class PeakMemory(threading.Thread):
-    """Largest sum of proportional set sizes over this process and its children, in bytes, sampled four times a second."""
+    """Samples four times a second until the process ends; `peak` is in bytes."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.peak = 0
 
     def run(self) -> None:
-        """Sample until the process ends."""
+        """Sample."""
+        here = psutil.Process()
         while True:
             total = 0
-            here = psutil.Process()
             for process in [here, *here.children(recursive=True)]:
                 try:
                     total += process.memory_full_info().pss

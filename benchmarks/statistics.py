@@ -134,8 +134,8 @@ def run(cases: int, sites: int, pool: ProcessPoolExecutor) -> Run:
     moments.finish(total, moments.combine_squares(second))
     search = quantiles.start(FEATURES, fractions=(0.2, 0.4, 0.6, 0.8), cases=total.count)
     while not quantiles.finished(search):
-        size = 4 * search.prefix.size * quantiles.DIGITS
-        counts = ask("quintile edges, 8 exchanges", partial(digits, each, location, search), size)
+        size = 2 * search.prefix.size * quantiles.DIGITS
+        counts = ask(f"quintile edges, {quantiles.STEPS} exchanges", partial(digits, each, location, search), size)
         search = quantiles.advance(search, np.sum(counts, axis=0))
     edges = quantiles.finish(search)
     summed = contingency.combine(ask("contingency tables", partial(tables, each, location, edges), 8 * FEATURES * 10))

@@ -14,7 +14,10 @@ from common.messages.qualify import QualifyReply
 
 __all__ = ["Exchange", "FeatureMoments", "Selection", "SiteStatus", "StudyState"]
 
-SiteStatus = Literal["contributed", "late", "absent", "refused", "excluded"]
+SiteStatus = Literal["contributed", "late", "absent", "refused", "excluded", "not_asked"]
+"""`not_asked`: the protocol asks only some sites in each round."""
+
+USEFUL = ("contributed", "not_asked")
 
 
 class _Value(BaseModel):
@@ -24,7 +27,8 @@ class _Value(BaseModel):
 class Exchange(_Value):
     """One request and what came back; every expected site is named.
 
-    codes: why a site is not among the contributed.  loss: of the incoming model on the training cases.
+    codes: why a site is not among the contributed.  loss, validation_loss: of the incoming model on the cases
+    that are fitted and on those held out.
     """
 
     phase: str
@@ -36,6 +40,7 @@ class Exchange(_Value):
     bytes_down: dict[str, int] = {}
     bytes_up: dict[str, int] = {}
     loss: float | None = None
+    validation_loss: float | None = None
 
 
 class FeatureMoments(_Value):
@@ -64,6 +69,8 @@ class Selection(_Value):
 class StudyState(_Value):
     """Frozen; `evolve` gives the next state.
 
+    strategy_memory: what the strategy keeps between rounds, by its own names (server/strategy).
+    best_weights: those of the lowest validation loss so far, where the protocol stops early.
     icc: stability of every feature, where the protocol asks for it.
     histograms: of all sites, by set; site_histograms: of each site's test cases; score_cells: of all test cases
         where the protocol wants the AUC exact.
@@ -83,6 +90,9 @@ class StudyState(_Value):
     selection: Selection | None = None
     weights: Arrays = Field(default_factory=dict)
     rounds_done: int = 0
+    strategy_memory: Arrays = Field(default_factory=dict)
+    best_weights: Arrays = Field(default_factory=dict)
+    stopped_early: bool = False
     histograms: Arrays = Field(default_factory=dict)
     site_histograms: Arrays = Field(default_factory=dict)
     score_cells: Arrays = Field(default_factory=dict)
@@ -124,8 +134,8 @@ class StudyState(_Value):
         return self.harmoniser
 
     def status(self) -> str:
-        """`completed` only when every expected site contributed to every exchange."""
+        """`completed` only when every expected site contributed to every exchange that it was asked for."""
         if not self.finished:
             return "unfinished"
-        lost = {s for e in self.exchanges for s, status in e.roster.items() if status != "contributed"}
+        lost = {s for e in self.exchanges for s, status in e.roster.items() if status not in USEFUL}
         return f"completed with losses: {', '.join(sorted(lost))}" if lost else "completed"

@@ -110,11 +110,10 @@ def _run_phase(
     """All exchanges of one phase; `nodes` (site -> node) is filled as sites make themselves known."""
     state = state.evolve(taking_part=state.active or state.sites)
     while (request := phase.request(state)) is not None:
-        asked = state.taking_part
+        asked = phase.asked(state)
         begun = time.monotonic()
-        answers = _exchange(grid, request, asked, nodes, state)
+        answers = _exchange(grid, phase, request, asked, nodes, state)
         _name_the_others(answers, state)
-        loss = _pooled_loss(answers.replies)
         exchange = Exchange(
             phase=phase.name,
             action=request.action,
@@ -124,7 +123,8 @@ def _run_phase(
             codes=answers.codes,
             bytes_down=answers.bytes_down,
             bytes_up=answers.bytes_up,
-            loss=loss,
+            loss=_pooled(answers.replies, "loss", "cases"),
+            validation_loss=_pooled(answers.replies, "validation_loss", "validation_cases"),
         )
         state = state.evolve(exchanges=(*state.exchanges, exchange))
         notify(exchange)
@@ -140,9 +140,11 @@ def _run_phase(
     return state.evolve(scratch=None, taking_part=())
 
 
-def _exchange(grid: Grid, request: Request, asked: Iterable[str], nodes: dict[str, int], state: StudyState) -> _Answers:
+def _exchange(
+    grid: Grid, phase: Phase, request: Request, asked: Iterable[str], nodes: dict[str, int], state: StudyState
+) -> _Answers:
     """Send to every asked site, wait, sort what came back."""
-    category, kind = ANSWERS[request.action]
+    category, _ = ANSWERS[request.action]
     content = to_records(request)
     timeout = state.protocol.federation.timeout_s
     online = set(grid.get_node_ids())
@@ -151,7 +153,8 @@ def _exchange(grid: Grid, request: Request, asked: Iterable[str], nodes: dict[st
     else:
         _find_returning_sites(grid, asked, nodes, online, state)
         targets = {nodes[site]: site for site in asked if nodes.get(site) in online}
-    answers = _Answers(roster=dict.fromkeys(asked, "absent"))
+    answers = _Answers(roster=dict.fromkeys(state.taking_part, "not_asked"))
+    answers.roster |= dict.fromkeys(asked, "absent")
     for site in targets.values():
         if site:
             answers.roster[site] = "late"
@@ -161,7 +164,7 @@ def _exchange(grid: Grid, request: Request, asked: Iterable[str], nodes: dict[st
         for node in targets
     ]
     for message in grid.send_and_receive(messages, timeout=timeout):
-        _sort_in(answers, message, targets, kind, nodes, state)
+        _sort_in(answers, message, targets, nodes, state, (phase, request))
     return answers
 
 
@@ -169,11 +172,13 @@ def _sort_in(
     answers: _Answers,
     message: Message,
     targets: dict[int, str],
-    kind: type[Reply],
     nodes: dict[str, int],
     state: StudyState,
+    asked_by: tuple[Phase, Request],
 ) -> None:
-    """File one reply under its site."""
+    """File one reply under its site; what the phase does not admit is refused by name."""
+    phase, request = asked_by
+    _, kind = ANSWERS[request.action]
     node = message.metadata.src_node_id
     expected = targets.get(node, "")
     if message.has_error():
@@ -193,12 +198,19 @@ def _sort_in(
     if not expected:
         nodes.setdefault(site, node)
         answers.bytes_down[site] = 0
-    if site in answers.replies:
-        answers.codes[site] = "answered-twice"
+    if site in answers.bytes_up:
+        # Nobody can tell which of the two is the hospital's; taking the first would let the network decide.
+        answers.replies.pop(site, None)
+        answers.refuse(site, "answered-twice")
         return
     answers.bytes_up[site] = size_in_bytes(message.content)
     if isinstance(reply, Refusal):
         answers.refuse(site, reply.code)
+        return
+    try:
+        reply = phase.admit(state, request, reply)
+    except StudyError as error:
+        answers.refuse(site, error.code)
         return
     answers.roster[site] = "contributed"
     answers.replies[site] = reply
@@ -237,11 +249,13 @@ def _name_the_others(answers: _Answers, state: StudyState) -> None:
             answers.roster.setdefault(site, "absent")
 
 
-def _pooled_loss(replies: dict[str, Reply]) -> float | None:
+def _pooled(replies: dict[str, Reply], value: str, cases: str) -> float | None:
+    """The mean of a loss over all sites' cases; None where nobody has told it."""
     rounds = [reply for _, reply in sorted(replies.items()) if isinstance(reply, TrainRoundReply)]
-    if not rounds:
-        return None
-    return sum(r.loss * r.cases for r in rounds) / sum(r.cases for r in rounds)
+    told = [
+        (getattr(r, value), getattr(r, cases)) for r in rounds if getattr(r, cases) and getattr(r, value) is not None
+    ]
+    return sum(loss * n for loss, n in told) / sum(n for _, n in told) if told else None
 
 
 def _require_quorum(state: StudyState, answers: _Answers, checkpoint: Path) -> None:

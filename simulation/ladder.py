@@ -24,7 +24,7 @@ from common.tables import TrainingTable
 from simulation.clinical import AGE, CLINICAL, SiteTables
 from simulation.statistics.estimate import federated_moments, federated_selection
 
-__all__ = ["climb", "fit_logistic"]
+__all__ = ["Margins", "climb", "fit_logistic"]
 
 RIDGE = 1.0
 """On standardised columns, as scikit-learn's C = 1."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from client.site import open_site
 from client.tasks.load_cohort import load_cohort
-from client.training.fused import safety_margins
+from client.training.score import safety_margins
 from common.metrics.score_cells import ScoreCells
 from server.reporting.judgement import sites_pooled
 from simulation.replay import ReplayFolder, ReplaySettings, federate

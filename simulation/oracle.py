@@ -18,16 +18,20 @@ from sklearn.preprocessing import StandardScaler
 from client.site import Site
 from client.store.cohort import ScoredCases, SiteCohort
 from client.tasks.load_cohort import case_design
-from client.training.fused import train_locally
+from client.training.local_task import LocalTask
+from client.training.train import train_locally
+from client.visual_maps import VisualMaps
 from common.catalogue import PAPER_SIGNATURE
 from common.config.protocol import Protocol
 from common.messages.harmoniser import Harmoniser
 from common.messages.model import ModelState
 from common.networks.fused_head import initial_weights
+from common.stats.class_weights import balanced_weights
 from common.stats.combat import BatchDesign
 from common.stats.selection import decorrelated_k_best, ranking, select_mrmr
 from common.tables import TrainingTable
-from server.strategy.weighted_average import weighted_average
+from server.strategy.strategies import STRATEGIES
+from server.strategy.update import SiteUpdate, Weights
 from simulation.statistics.federated_combat import CombatSite, federated_combat
 
 __all__ = ["Oracle", "harmonise_pooled", "pooled_oracle", "with_model"]
@@ -74,27 +78,38 @@ def pooled_oracle(
         visual_deviation=deviation,
     )
     losses = []
+    memory: Weights = {}
+    exact = protocol.training.model_copy(update={"encoding": "float32"})  # nothing travels here
+    altered = int(training.table.altered.sum())
+    balanced = (
+        balanced_weights(altered, len(training.table) - altered) if protocol.training.class_weights else (1.0, 1.0)
+    )
     for number in range(1, protocol.training.rounds + 1):
-        update = train_locally(
+        task = LocalTask(
             training.table,
             training.visual,
             model,
-            head=protocol.head,
-            training=protocol.training,
-            seed=protocol.seed,
-            site=site,
-            round_number=number,
-            device=device,
+            protocol.head,
+            exact,
+            protocol.seed,
+            site,
+            number,
+            device,
+            balanced,
         )
+        update = train_locally(task)
         losses.append(update.loss)
-        model = with_model(model, weighted_average(model.weights, [update.deltas], [update.cases]))
+        changes = {name: change for name, change in update.changes.items() if isinstance(change, np.ndarray)}
+        mine = [SiteUpdate(site, update.cases, changes, 1.0, 1.0)]
+        after, memory = STRATEGIES[exact.strategy](model.weights, mine, memory, exact, number)
+        model = with_model(model, after)
         progress(number)
     return Oracle(scaler.mean_, scaler.scale_, scores, model, tuple(losses))
 
 
-def with_model(model: ModelState, weights: dict[str, np.ndarray[Any, Any]]) -> ModelState:
+def with_model(model: ModelState, weights: Weights) -> ModelState:
     """The same model with other weights."""
-    return model.model_copy(update={"weights": weights})
+    return model.model_copy(update={"weights": dict(weights)})
 
 
 def harmonise_pooled(cohort: SiteCohort, site: Site, owner: Mapping[str, str]) -> SiteCohort:
@@ -185,9 +200,10 @@ def _scores(table: TrainingTable, protocol: Protocol) -> np.ndarray[Any, Any]:
     )
 
 
-def _visual_moments(visual: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _visual_moments(visual: VisualMaps) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Numpy's mean and standard deviation in float64, as they travel in float32."""
-    mean = visual.mean(axis=0, dtype=np.float64)
-    deviation = visual.std(axis=0, dtype=np.float64)
+    whole = visual.to_array()
+    mean = whole.mean(axis=0, dtype=np.float64)
+    deviation = whole.std(axis=0, dtype=np.float64)
     constant = deviation <= 1e-12 * np.maximum(np.abs(mean), 1)
     return mean.astype(np.float32), np.where(constant, 1, deviation).astype(np.float32)

@@ -25,6 +25,7 @@ from simulation.ladder import climb
 from simulation.leave_one_out import leave_one_site_out
 from simulation.replay import ReplayFolder, ReplaySettings
 from simulation.statistics.estimate import federated_stability
+from simulation.variants import train_variants
 
 __all__ = ["describe"]
 
@@ -50,8 +51,8 @@ def describe(
     if selection is None:
         raise ValueError("the study is not finished")
     stage("comparators and harmonisers")
-    cohorts = {name: load_cohort(open_site(sites[name]), state.harmoniser, visual=False) for name in sorted(sites)}
-    tables = [clinical_tables(name, cohort, rows) for name, cohort in cohorts.items()]
+    cohorts = {name: load_cohort(open_site(sites[name]), state.harmoniser) for name in sorted(sites)}
+    tables = {name: clinical_tables(name, cohort, rows) for name, cohort in cohorts.items()}
     owners = np.asarray(arm.sites["test"])
     fused = {name: arm.margins["test"][owners == name] for name in cohorts}
     raw = []
@@ -61,7 +62,13 @@ def describe(
         designs = [case_design(site, view.pseudonyms) for view in (cohort.training, cohort.test)]
         raw.append(AblationSite(name, cohort, *designs))
     found: dict[str, Any] = {
-        "ladder": climb(tables, selection.signature, fused, {}, k=protocol.selection.k),
+        "ladder": climb(
+            list(tables.values()),
+            selection.signature,
+            fused,
+            train_variants(state, cohorts, tables),
+            k=protocol.selection.k,
+        ),
         "ablation": compare_harmonisers(raw, protocol.harmonisation, k=protocol.selection.k),
         "stability": _stability(state, folder, {name: c.training.table for name, c in cohorts.items()}),
         "judgement": _judge(arm, protocol.seed),

@@ -16,6 +16,7 @@ from client.store.cohort import SiteCohort, TestCases, TrainingCases
 from client.store.feature_store import CaseFeatures, FeatureStore
 from client.store.fingerprints import FingerprintBook
 from client.tasks.load_cohort import load_cohort
+from client.visual_maps import VisualMaps
 from common.config.protocol import Protocol
 from common.config.visual import VisualSettings
 from common.tables import TestTable, TrainingTable
@@ -26,7 +27,7 @@ def small_protocol(**changes: object) -> Protocol:
     settings: dict[str, object] = {
         "name": "tiny",
         "visual": VisualSettings(crop_voxels=16, dtype="float32"),
-        "training": {"rounds": 3, "local_epochs": 2, "learning_rate": 0.01},
+        "training": {"rounds": 3, "local_epochs": 2},
         "federation": {"min_sites": 2, "min_cases": 4, "timeout_s": 60},
         **changes,
     }
@@ -88,7 +89,9 @@ def write_site(
         visual = rng.standard_normal(protocol.visual.length).astype(np.float32) + (0.2 if altered else -0.2)
         again = protocol.radiomics.perturbations
         repeats = radiomics * (1 + 0.1 * rng.standard_normal((again, features))) if again else None
-        store.save(key, CaseFeatures(radiomics, visual.astype(np.float32), "made for a test", (), {}, repeats))
+        store.save(
+            key, CaseFeatures(radiomics, visual.astype(protocol.visual.dtype), "made for a test", (), {}, repeats)
+        )
     book.save()
     with (home / "manifest.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, [*COLUMNS, "split"])
@@ -116,8 +119,8 @@ def pool(federation: Federation) -> SiteCohort:
     def names(views: list) -> tuple[str, ...]:
         return tuple(n for v in views for n in v.pseudonyms)
 
-    def maps(views: list) -> np.ndarray:
-        return np.concatenate([v.visual for v in views])
+    def maps(views: list) -> VisualMaps:
+        return VisualMaps(tuple(row for v in views for row in v.visual), views[0].visual.length)
 
     return SiteCohort(
         TrainingCases(join(TrainingTable, training), maps(training), names(training)),

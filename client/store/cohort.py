@@ -15,6 +15,7 @@ import numpy as np
 from client.case import CaseRow
 from client.store.feature_store import FeatureStore
 from client.store.fingerprints import FingerprintBook
+from client.visual_maps import VisualMaps
 from common.arrays import CaseFlags
 from common.config.protocol import Protocol
 from common.config.site import SiteSettings
@@ -32,17 +33,21 @@ __all__ = [
     "read_repeats",
 ]
 
-VisualArray = np.ndarray[Any, np.dtype[np.float32]]
 FeatureRepeats = np.ndarray[Any, np.dtype[np.float64]]  # cases x perturbations x features
+NO_MAP = np.zeros(0, np.float32)
 
 
 @dataclass(frozen=True)
 class TrainingCases:
-    """visual: (cases, length) float32, empty where it was not asked for; pseudonyms stay in the hospital."""
+    """visual: mapped from the store, of length 0 where it was not asked for; pseudonyms stay in the hospital.
+
+    keys: of the cases in the feature store, empty where they lie in none.
+    """
 
     table: TrainingTable
-    visual: VisualArray
+    visual: VisualMaps
     pseudonyms: tuple[str, ...]
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class TestCases:
     __test__ = False  # the name is the field's; pytest must not collect it
 
     table: TestTable
-    visual: VisualArray
+    visual: VisualMaps
     pseudonyms: tuple[str, ...]
 
 
@@ -116,17 +121,18 @@ def assemble_cohort(
     is_test = _split(kept, settings, protocol)
     training, test = split_table(table, is_test)
 
-    def maps(wanted: CaseFlags) -> VisualArray:
+    def maps(wanted: CaseFlags) -> VisualMaps:
         keys = [key for (_, key), take in zip(ready, wanted, strict=True) if take]
-        if not visual or not keys:
-            return np.zeros((len(keys), 0 if not visual else protocol.visual.length), np.float32)
-        return np.stack([store.visual(key) for key in keys]).astype(np.float32)
+        if not visual:
+            return VisualMaps(tuple(NO_MAP for _ in keys), 0)
+        return VisualMaps(tuple(store.visual(key) for key in keys), protocol.visual.length)
 
     def names(wanted: CaseFlags) -> tuple[str, ...]:
         return tuple(row.pseudonym for row, take in zip(kept, wanted, strict=True) if take)
 
+    keys = tuple(key for (_, key), test_case in zip(ready, is_test, strict=True) if not test_case)
     return SiteCohort(
-        TrainingCases(training, maps(~is_test), names(~is_test)), TestCases(test, maps(is_test), names(is_test))
+        TrainingCases(training, maps(~is_test), names(~is_test), keys), TestCases(test, maps(is_test), names(is_test))
     )
 
 

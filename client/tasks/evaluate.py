@@ -11,7 +11,7 @@ from client.device import choose_device
 from client.site import Site
 from client.store.cohort import ScoredCases
 from client.tasks.load_cohort import load_cohort
-from client.training.fused import safety_margins
+from client.training.score import safety_margins
 from common.arrays import CaseScores
 from common.messages.evaluate import EvaluateReply, EvaluateRequest
 from common.messages.model import ModelState

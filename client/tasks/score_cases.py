@@ -15,6 +15,7 @@ import numpy as np
 from client.site import Site
 from client.tasks.load_cohort import load_cohort
 from client.training.released import Explained, explain, read_released
+from client.visual_maps import VisualMaps
 from common.errors import ProtocolMismatch
 from common.metrics.roc import auc
 from common.tables import FeatureTable
@@ -55,7 +56,7 @@ def score_cases(site: Site, model_folder: Path) -> ScoredSite:
         np.concatenate([view.table.values for view in views]),
         np.concatenate([view.table.altered for view in views]),
     )
-    visual = np.concatenate([view.visual for view in views])
+    visual = VisualMaps(tuple(row for view in views for row in view.visual), site.protocol.visual.length)
     found = explain(table, visual, model, site.protocol.head)
     pseudonyms = [name for view in views for name in view.pseudonyms]
     threshold = site.protocol.evaluation.threshold

@@ -2,31 +2,102 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 import torch
 
 from client.device import choose_device
 from client.site import Site
+from client.store.control_variates import ControlVariates
+from client.store.gram_store import GramStore
 from client.tasks.load_cohort import load_cohort
-from client.training.fused import train_locally
+from client.training.local_task import LocalTask, LocalUpdate
+from client.training.train import train_locally
 from common.messages.train_round import TrainRoundReply, TrainRoundRequest
+from common.messages.update_gate import check_changes
+from common.messages.weight_update import WeightUpdate, pack, unpack
+from common.seeds import stream
 
-__all__ = ["answer"]
+__all__ = ["SentUpdate", "answer", "next_variate", "train_and_pack"]
+
+Weights = dict[str, np.ndarray[Any, Any]]
+MOST_THREADS = 8
+"""Beyond it a core waits for memory."""
+
+
+@dataclass(frozen=True)
+class SentUpdate:
+    """packed: as it travels."""
+
+    local: LocalUpdate
+    packed: WeightUpdate
 
 
 def answer(request: TrainRoundRequest, site: Site) -> TrainRoundReply:
-    """One round; nothing stays here between messages."""
-    # One thread: the same bits on a laptop, on Ray and in a hospital, whatever the number of cores.
+    """One round; what stays here between messages is the cases' Gram matrix and SCAFFOLD's control variate."""
+    # One thread of torch's own: the same bits on a laptop, on Ray and in a hospital, whatever the number of cores.
     torch.set_num_threads(1)
-    training = load_cohort(site, request.model.harmoniser).training
-    update = train_locally(
-        training.table,
-        training.visual,
-        request.model,
-        head=site.protocol.head,
-        training=site.protocol.training,
-        seed=site.protocol.seed,
-        site=site.settings.name,
-        round_number=request.round,
-        device=choose_device(site.settings.device),
+    protocol, name, model = site.protocol, site.settings.name, request.model
+    training = protocol.training
+    cases = load_cohort(site, model.harmoniser).training
+    kept = ControlVariates(site.settings.cache, site=name, study=request.study, fingerprint=request.fingerprint)
+    own = kept.before(request.round, model.weights) if training.strategy == "scaffold" else {}
+    task = LocalTask(
+        cases.table,
+        cases.visual,
+        model,
+        protocol.head,
+        training,
+        protocol.seed,
+        name,
+        request.round,
+        choose_device(site.settings.device),
+        request.class_weights,
+        {key: request.control.get(key, np.float32(0)) - variate for key, variate in own.items()},
+        threads=min(site.settings.workers or os.cpu_count() or 1, MOST_THREADS),
     )
-    return TrainRoundReply(site=site.settings.name, cases=update.cases, loss=update.loss, deltas=update.deltas)
+    sent = _with_known_products(task, cases.keys, GramStore(site.settings.cache))
+    if own:
+        changes = unpack(sent.packed, model.weights)
+        kept.keep(request.round, next_variate(changes, task, sent.local.cases))
+    return TrainRoundReply(
+        site=name,
+        round=request.round,
+        cases=sent.local.cases,
+        loss=sent.local.loss,
+        validation_cases=sent.local.validation_cases,
+        validation_loss=sent.local.validation_loss,
+        update=sent.packed,
+    )
+
+
+def train_and_pack(task: LocalTask) -> SentUpdate:
+    """Train, check, encode."""
+    update = train_locally(task)
+    check_changes(update.changes, task.training)
+    rounding = stream(task.seed, task.site, "rounding", task.round_number)
+    return SentUpdate(update, pack(update.changes, task.training.wire_encoding, rounding))
+
+
+def next_variate(changes: Weights, task: LocalTask, cases: int) -> Weights:
+    """SCAFFOLD's new control variate of the site: own - server's - change / (steps x rate), option II.
+
+    The drift was server's - own; the change is taken as it was sent, so that the server can follow.
+    """
+    path = np.float32(1 / (task.training.steps(cases) * task.training.rate(task.round_number)))
+    return {name: -drift - path * changes[name] for name, drift in task.drift.items()}
+
+
+def _with_known_products(task: LocalTask, keys: tuple[str, ...], store: GramStore) -> SentUpdate:
+    """The Gram matrix of the first round serves the later ones; a part held out would be another matrix."""
+    if not task.training.linear or task.training.validation_fraction:
+        return train_and_pack(task)
+    key = store.key(keys, task.model.visual_mean, task.model.visual_deviation)
+    known = store.load(key)
+    sent = train_and_pack(replace(task, gram=known))
+    if known is None and sent.local.gram is not None:
+        store.save(key, sent.local.gram)
+    return sent

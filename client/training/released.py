@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from client.visual_maps import VisualMaps
 from common.config.modelling import HeadSettings
 from common.errors import InputError
 from common.messages.harmoniser import Harmoniser
@@ -92,8 +93,8 @@ def _harmoniser(arrays: dict[str, Array], about: dict[str, Any]) -> Harmoniser:
         raise _fault("model-incomplete", "The released model's harmoniser lacks parts.", str(error)) from None
 
 
-def explain(table: FeatureTable, visual: Array, model: ReleasedModel, head: HeadSettings) -> Explained:
-    """Score cases; visual: (cases, length), raw.
+def explain(table: FeatureTable, visual: VisualMaps, model: ReleasedModel, head: HeadSettings) -> Explained:
+    """Score cases; visual: raw, one case in memory at a time.
 
     InputError `model-not-additive` for the paper's literal ReLU on the logits, which has no contributions.
     """
@@ -101,14 +102,18 @@ def explain(table: FeatureTable, visual: Array, model: ReleasedModel, head: Head
         raise _fault("model-not-additive", "A ReLU on the logits leaves no contributions of inputs.", "head.relu")
     parts = model.arrays
     radiomics = (table.columns(model.signature).values - parts["radiomics_mean"]) / parts["radiomics_deviation"]
-    if visual.shape[1] != len(parts["visual_mean"]):
+    if visual.length != len(parts["visual_mean"]):
         raise _fault(
             "model-other-visual",
-            f"The model wants {len(parts['visual_mean'])} visual features, the cases have {visual.shape[1]}.",
+            f"The model wants {len(parts['visual_mean'])} visual features, the cases have {visual.length}.",
             "visual",
         )
-    standardised = (visual.astype(np.float32) - parts["visual_mean"]) / parts["visual_deviation"]
-    hidden = standardised @ parts["visual.weight"].T / np.sqrt(visual.shape[1]) + parts["visual.bias"]
+    hidden = np.empty((len(visual), len(parts["visual.bias"])))
+    distance = np.empty(len(visual))
+    for i, row in enumerate(visual):
+        standardised = (row.astype(np.float32) - parts["visual_mean"]) / parts["visual_deviation"]
+        hidden[i] = parts["visual.weight"] @ standardised / np.sqrt(max(visual.length, 1)) + parts["visual.bias"]
+        distance[i] = np.sqrt(np.mean(standardised.astype(np.float64) ** 2)) if visual.length else 0.0
     if head.relu == "visual":
         hidden = np.maximum(hidden, 0)
     altered, other = CLASSES.index("altered"), CLASSES.index("not_altered")
@@ -122,7 +127,7 @@ def explain(table: FeatureTable, visual: Array, model: ReleasedModel, head: Head
         contributions,
         constant,
         radiomics,
-        np.sqrt(np.mean(standardised.astype(np.float64) ** 2, axis=1)),
+        distance,
     )
 
 

@@ -1,4 +1,4 @@
-"""modelling: split, selection, fused classifier and its training (METHOD R5, R24-R35)."""
+"""modelling: split, selection and fused classifier (METHOD R5, R24-R33)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pydantic import Field
 
 from common.config.base import Settings
 
-__all__ = ["HeadSettings", "SelectionSettings", "SplitSettings", "TrainingSettings"]
+__all__ = ["HeadSettings", "Relu", "SelectionSettings", "SplitSettings"]
+
+Relu = Literal["visual", "paper_literal", "none"]
 
 
 class SplitSettings(Settings):
@@ -50,24 +52,4 @@ class HeadSettings(Settings):
     """
 
     hidden: Annotated[int, Field(ge=1, le=1024)] = 10
-    relu: Literal["visual", "paper_literal", "none"] = "visual"
-
-
-class TrainingSettings(Settings):
-    """Cross-entropy on the fused head; the U-Net is frozen (R34, R35).
-
-    strategy: `fedavg` averages the sites' deltas weighted by cases; `fedsgd` is the exact mode: one
-        full-batch gradient step per round, equal to pooled gradient descent.
-    optimiser: local; its state starts afresh each round, so that sites stay stateless.
-    learning_rate: 1e-4, not AdamW's usual 1e-3: on the synthetic cohort 1e-3 fits the visual features by heart
-        within ten rounds (docs/decisions/0002-learning-rate.md).
-    batch_size: cases; 0 takes all of a site's training cases at once.
-    """
-
-    rounds: Annotated[int, Field(ge=1, le=1000)] = 10
-    local_epochs: Annotated[int, Field(ge=1, le=1000)] = 5
-    strategy: Literal["fedavg", "fedsgd"] = "fedavg"
-    optimiser: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    batch_size: Annotated[int, Field(ge=0)] = 16
+    relu: Relu = "visual"

@@ -16,11 +16,11 @@ from common.config.modelling import (
     HeadSettings,
     SelectionSettings,
     SplitSettings,
-    TrainingSettings,
 )
 from common.config.preprocessing import PreprocessingSettings
 from common.config.radiomics import RadiomicsSettings
 from common.config.segmentation import SegmentationSettings
+from common.config.training import TrainingSettings
 from common.config.visual import VisualSettings
 
 __all__ = ["Protocol"]

@@ -1,7 +1,7 @@
 """quantiles: how many training cases share the leading bits of an order statistic, by their next bits.
 
-One of eight exchanges of an exact search for order statistics (common/stats/quantiles.py).  Leaves the
-site: counts, features x ranks x 256.
+One of eleven exchanges of an exact search for order statistics (common/stats/quantiles.py).  Leaves the
+site: counts, features x ranks x 64.
 """
 
 from __future__ import annotations
@@ -24,6 +24,6 @@ class QuantilesRequest(Request):
 
 
 class QuantilesReply(Reply):
-    """counts: features x ranks x 256, uint32."""
+    """counts: features x ranks x 64, uint16 or uint32."""
 
     counts: Array

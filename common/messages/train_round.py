@@ -1,30 +1,47 @@
 """train_round: train the fused classifier on the site's training cases and send the change.
 
 Leaves the site: the change of each weight, the number of training cases, and the loss of the incoming
-model on them (so that no extra exchange is needed to follow convergence).
+model on them and on the cases held out (so that no extra exchange is needed to follow convergence).
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+from pydantic import Field
 
 from common.messages.base import Arrays, Reply, Request
 from common.messages.model import ModelState
+from common.messages.weight_update import WeightUpdate
 
 __all__ = ["TrainRoundReply", "TrainRoundRequest"]
 
 
 class TrainRoundRequest(Request):
-    """`round` starts at 1; it names the random stream of the batches."""
+    """`round` starts at 1; it names the random stream of the batches.
+
+    class_weights: of (altered, not altered).  control: SCAFFOLD's control variate of the server, by name; the
+    site's own lies in its cache under `study`.
+    """
 
     action: ClassVar[str] = "train_round"
+    study: str
     round: int
     model: ModelState
+    class_weights: tuple[float, float] = (1.0, 1.0)
+    control: Arrays = Field(default_factory=dict)
 
 
 class TrainRoundReply(Reply):
-    """deltas: new weights minus incoming weights, float32."""
+    """update: new weights minus incoming weights; cases: fitted; validation_cases: held out.
 
+    Version 2 carries an encoded update and its round.
+    """
+
+    schema_version: Literal[2] = 2  # type: ignore[assignment]  # each message counts its own versions
+    round: int
     cases: int
     loss: float
-    deltas: Arrays
+    validation_cases: int = 0
+    validation_loss: float | None = None
+    update: WeightUpdate

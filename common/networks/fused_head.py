@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.config.modelling import HeadSettings
+from common.config.modelling import HeadSettings, Relu
 from common.seeds import stream
 
-__all__ = ["CLASSES", "FusedHead", "initial_weights"]
+__all__ = ["CLASSES", "FusedHead", "fused_logits", "initial_weights"]
 
 CLASSES = ("altered", "not_altered")
 """Order of the logits.  Safety score = softmax[1] = sigmoid(logit[1] - logit[0])."""
@@ -40,11 +40,15 @@ class FusedHead(nn.Module):
 
     def forward(self, visual: Tensor, radiomics: Tensor) -> Tensor:
         """Logits, in the order of CLASSES."""
-        hidden = self.visual(visual)
-        if self.relu == "visual":
-            hidden = torch.relu(hidden)
-        logits: Tensor = self.fusion(torch.cat([hidden, radiomics], dim=1))
-        return torch.relu(logits) if self.relu == "paper_literal" else logits
+        return fused_logits(self.visual(visual), radiomics, self.fusion.weight, self.fusion.bias, self.relu)
+
+
+def fused_logits(hidden: Tensor, radiomics: Tensor, weight: Tensor, bias: Tensor, relu: Relu) -> Tensor:
+    """The head after its big layer: (cases, hidden), (cases, radiomics) -> logits (cases, 2)."""
+    if relu == "visual":
+        hidden = torch.relu(hidden)
+    logits = nn.functional.linear(torch.cat([hidden, radiomics], dim=1), weight, bias)
+    return torch.relu(logits) if relu == "paper_literal" else logits
 
 
 def initial_weights(

@@ -10,9 +10,9 @@ secure aggregation can carry it.  Disclosure: one sum per feature over at least 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -78,22 +78,31 @@ def summarise_squares(table: TrainingTable, mean: FeatureVector) -> Squares:
     return summarise_squares_array(table.values, mean)
 
 
-def summarise_sums_array(values: np.ndarray[Any, Any]) -> Sums:
-    """Round 1 for (cases, features) of any float type; accumulates in float64, case by case, so that a
-    million visual features need no second copy.
-    """
+class Rows(Protocol):
+    """(cases, features) of any float type, one case at a time: an array, or maps that lie on disk."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Cases, features."""
+        ...
+
+    def __iter__(self) -> Iterator[np.ndarray[Any, Any]]: ...
+
+
+def summarise_sums_array(values: Rows) -> Sums:
+    """Round 1; accumulates in float64, case by case, so that a million visual features need no second copy."""
     total = np.zeros(values.shape[1])
     for row in values:
         total += row
-    return Sums(len(values), _finite(total))
+    return Sums(values.shape[0], _finite(total))
 
 
-def summarise_squares_array(values: np.ndarray[Any, Any], mean: FeatureVector) -> Squares:
-    """Round 2 for (cases, features) of any float type."""
+def summarise_squares_array(values: Rows, mean: FeatureVector) -> Squares:
+    """Round 2, about the pooled mean."""
     total = np.zeros(values.shape[1])
     for row in values:
         total += (row.astype(np.float64) - mean) ** 2
-    return Squares(len(values), _finite(total))
+    return Squares(values.shape[0], _finite(total))
 
 
 def combine_sums(parts: Sequence[Sums]) -> Sums:

@@ -26,6 +26,15 @@ class Phase(Protocol):
         """The next question, or None when the phase is done."""
         ...
 
+    def asked(self, state: StudyState) -> tuple[str, ...]:
+        """The sites that the next question goes to: all that take part, unless the phase samples."""
+        return state.taking_part
+
+    def admit(self, state: StudyState, request: Request, reply: Reply) -> Reply:
+        """The reply as the phase will use it; a StudyError refuses it, and its site is named with the code."""
+        del state, request
+        return reply
+
     def conclude(self, state: StudyState, replies: Mapping[str, Reply]) -> StudyState:
         """The next state; `replies` are in the fixed order of site names."""
         ...

@@ -14,6 +14,7 @@ from common.messages.base import Array, Reply, Request
 from common.messages.evaluate import EvaluateReply, EvaluateRequest
 from common.messages.score_cells import ScoreCellsReply, ScoreCellsRequest
 from common.metrics import score_search
+from server.phases.base import Phase
 from server.state import StudyState
 
 __all__ = ["Evaluate"]
@@ -28,7 +29,7 @@ class _Progress:
     search: score_search.ScoreSearch
 
 
-class Evaluate:
+class Evaluate(Phase):
     """One exchange, and three to eight more for an exact AUC; counts are summed, scores stay where they are."""
 
     name: ClassVar[str] = "evaluate"

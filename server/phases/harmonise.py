@@ -30,6 +30,7 @@ from common.stats.combat import (
     fit_shared_batches,
 )
 from common.stats.moments import Moments, Squares, Sums, combine_squares, combine_sums, finish
+from server.phases.base import Phase
 from server.state import FeatureMoments, StudyState
 
 __all__ = ["Harmonise", "feature_moments"]
@@ -45,7 +46,7 @@ class _Progress:
     visual: Sums | None = None
 
 
-class Harmonise:
+class Harmonise(Phase):
     """Two exchanges for the moments (1e-12 of pooled); one or two before them for ComBat (1e-10 of pooled)."""
 
     name: ClassVar[str] = "harmonise"

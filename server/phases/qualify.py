@@ -10,12 +10,13 @@ import numpy as np
 from common.messages.base import Reply
 from common.messages.qualify import QualifyReply, QualifyRequest
 from common.stats.value_lock import compare_values
+from server.phases.base import Phase
 from server.state import StudyState
 
 __all__ = ["Qualify"]
 
 
-class Qualify:
+class Qualify(Phase):
     """One exchange.  A site that refuses, stays away or has too few cases is excluded by name."""
 
     name: ClassVar[str] = "qualify"

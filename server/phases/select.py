@@ -30,6 +30,7 @@ from common.stats import anova, contingency, covariance, quantiles
 from common.stats.bin_edges import edges_from_moments, edges_from_quantiles, wanted_quantiles
 from common.stats.mutual_information import mutual_information
 from common.stats.selection import Chosen, decorrelated_k_best, ranking, select_k_best, select_mrmr
+from server.phases.base import Phase
 from server.phases.stability import admitted
 from server.state import FeatureMoments, Selection, StudyState
 
@@ -45,7 +46,7 @@ class _Progress:
     scores: Array | None = None
 
 
-class Select:
+class Select(Phase):
     """All exchanges come from the same sites; their cases must be those that qualified."""
 
     name: ClassVar[str] = "select"

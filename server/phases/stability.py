@@ -15,12 +15,13 @@ from common.errors import InputError
 from common.messages.base import Array, Reply
 from common.messages.repeats import RepeatsReply, RepeatsRequest
 from common.stats import icc
+from server.phases.base import Phase
 from server.state import StudyState
 
 __all__ = ["Stability", "admitted"]
 
 
-class Stability:
+class Stability(Phase):
     """Before selection; the same sites in both exchanges."""
 
     name: ClassVar[str] = "stability"

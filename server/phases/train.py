@@ -2,46 +2,118 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from common.messages.base import Reply
+from common.messages.base import Reply, Request
 from common.messages.train_round import TrainRoundReply, TrainRoundRequest
+from common.messages.update_gate import check_cases, check_changes, check_round
+from common.messages.weight_update import WeightUpdate, unpack
 from common.networks.fused_head import initial_weights
+from common.seeds import stream
+from common.stats.class_weights import balanced_weights
+from server.phases.base import Phase
 from server.state import StudyState
-from server.strategy.weighted_average import weighted_average
+from server.strategy.strategies import STRATEGIES
+from server.strategy.update import SiteUpdate, Weights
 
 __all__ = ["Train"]
 
 
-class Train:
+class Train(Phase):
     """One exchange per round; a site lost in one round is asked again in the next."""
 
     name: ClassVar[str] = "train"
     fixed_roster: ClassVar[bool] = False
 
     def request(self, state: StudyState) -> TrainRoundRequest | None:
-        """The next round with the present model, until all are done."""
-        if state.rounds_done >= state.protocol.training.rounds:
+        """The next round with the present model, until all are done or the validation loss rises."""
+        training = state.protocol.training
+        if state.stopped_early or state.rounds_done >= training.rounds:
             return None
         if not state.weights:
             state = state.evolve(weights=_first_weights(state))
         return TrainRoundRequest(
-            fingerprint=state.protocol.fingerprint(), round=state.rounds_done + 1, model=state.model()
+            fingerprint=state.protocol.fingerprint(),
+            study=state.study,
+            round=state.rounds_done + 1,
+            model=state.model(),
+            class_weights=_class_weights(state) if training.class_weights else (1.0, 1.0),
+            control=state.strategy_memory if training.strategy == "scaffold" else {},
         )
 
+    def asked(self, state: StudyState) -> tuple[str, ...]:
+        """`site_fraction` of the sites, drawn by the stream (seed, "sites", round)."""
+        sites, training = state.taking_part, state.protocol.training
+        wanted = max(math.ceil(training.site_fraction * len(sites) - 1e-9), state.protocol.federation.min_sites)
+        if wanted >= len(sites):
+            return sites
+        rng = stream(state.protocol.seed, "sites", state.rounds_done + 1)
+        return tuple(sorted(rng.choice(sites, wanted, replace=False).tolist()))
+
+    def admit(self, state: StudyState, request: Request, reply: Reply) -> Reply:
+        """Decode and check an update; the reply comes back with plain float32 changes.
+
+        WireError with the codes of common/messages/update_gate.py.
+        """
+        if not isinstance(reply, TrainRoundReply) or not isinstance(request, TrainRoundRequest):
+            return reply
+        check_round(reply.round, request.round)
+        check_cases(reply.cases, sum(state.qualified[reply.site].training_cases))
+        changes = unpack(reply.update, request.model.weights)
+        check_changes(changes, state.protocol.training)
+        return reply.model_copy(update={"update": WeightUpdate.model_construct(encoding="float32", parts=changes)})
+
     def conclude(self, state: StudyState, replies: Mapping[str, Reply]) -> StudyState:
-        """Add the sites' average change to the weights."""
-        before = state.weights or _first_weights(state)
+        """Merge the changes; keep the best weights so far where the protocol stops early."""
+        training, before = state.protocol.training, state.weights or _first_weights(state)
         updates = [reply for reply in replies.values() if isinstance(reply, TrainRoundReply)]
-        weights = weighted_average(before, [u.deltas for u in updates], [u.cases for u in updates])
-        return state.evolve(weights=weights, rounds_done=state.rounds_done + 1)
+        after, memory = STRATEGIES[training.strategy](
+            before, _site_updates(state, updates), state.strategy_memory, training, state.rounds_done + 1
+        )
+        state = state.evolve(weights=dict(after), strategy_memory=dict(memory), rounds_done=state.rounds_done + 1)
+        return _stop_early(state, before) if training.patience else state
 
 
-def _first_weights(state: StudyState) -> dict[str, np.ndarray[Any, Any]]:
+def _site_updates(state: StudyState, replies: list[TrainRoundReply]) -> list[SiteUpdate]:
+    equal = state.protocol.training.weighting == "equal"
+    everyone = {site: sum(state.qualified[site].training_cases) for site in state.active}
+    total = len(everyone) if equal else sum(everyone.values())
+    return [
+        SiteUpdate(
+            site=reply.site,
+            cases=reply.cases,
+            changes=reply.update.parts,
+            weight=1.0 if equal else float(reply.cases),
+            share=(1 if equal else everyone[reply.site]) / total,
+        )
+        for reply in replies
+    ]
+
+
+def _stop_early(state: StudyState, before: Weights) -> StudyState:
+    """Compare the pooled validation losses of all rounds' incoming models; the last is that of `before`."""
+    losses = [e.validation_loss for e in state.exchanges if e.validation_loss is not None]
+    if not losses:
+        return state
+    best = int(np.argmin(losses))
+    if best == len(losses) - 1:
+        return state.evolve(best_weights=dict(before))
+    if len(losses) - 1 - best >= state.protocol.training.patience:
+        return state.evolve(weights=state.best_weights, best_weights={}, stopped_early=True)
+    return state
+
+
+def _class_weights(state: StudyState) -> tuple[float, float]:
+    counts = [state.qualified[site].training_cases for site in state.active]
+    return balanced_weights(sum(altered for altered, _ in counts), sum(other for _, other in counts))
+
+
+def _first_weights(state: StudyState) -> Weights:
     protocol, selection = state.protocol, state.selection
     if selection is None:
         raise ValueError("training begins after selection")
-    return dict(initial_weights(protocol.visual.length, len(selection.signature), protocol.head, seed=protocol.seed))
+    return initial_weights(protocol.visual.length, len(selection.signature), protocol.head, seed=protocol.seed)

@@ -49,7 +49,7 @@ def federated_moments(sites: Sequence[TrainingTable]) -> Moments:
 
 
 def federated_quantiles(sites: Sequence[TrainingTable], fractions: Sequence[float]) -> Array:
-    """Eight exchanges: (features, fractions)."""
+    """Eleven exchanges: (features, fractions)."""
     cases = sum(len(site) for site in sites)
     search = quantiles.start(len(sites[0].names), fractions=fractions, cases=cases)
     while not quantiles.finished(search):

@@ -1,0 +1,134 @@
+"""gram: train the fused classifier on the cases' Gram matrix: the same steps as plain torch, without the million.
+
+The U-Net is frozen, so every gradient of the big layer lies in the span of the standardised features X of the
+local cases.  Its weights stay
+
+    W = c W0 + A' X + t V        c, t: numbers; A: cases x hidden; V: SCAFFOLD's drift
+
+under SGD, momentum, weight decay, a proximal pull to W0 and a drift, each of which is linear in W; torch's own
+optimiser moves (c, A, t).  A step needs X W0', X V' and K = X X' only, all of which come from one pass over the
+features; a second pass writes the change.  Exact up to rounding: within 1e-5 of plain torch (tests/laws/test_gram.py).
+
+Not for Adam and others that treat each weight by itself.
+Source: the representer form of kernel methods (Schölkopf et al. 2001), here for every step of the path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from client.training.local_task import (
+    LocalTask,
+    LocalUpdate,
+    batches,
+    local_optimiser,
+    mean_loss,
+    signature_values,
+    targets,
+)
+from client.training.low_rank import leading_directions
+from client.training.standardised import StandardisedMaps
+from common.messages.weight_update import SMALL, Change, LowRank
+from common.networks.fused_head import fused_logits
+from common.tables import require_training
+
+__all__ = ["train_gram"]
+
+BIG = "visual.weight"
+
+
+@dataclass(frozen=True)
+class _Coordinates:
+    """W = kept * W0 + mix' X + drifted * V."""
+
+    kept: Tensor
+    mix: Tensor
+    drifted: Tensor
+
+    def tensors(self) -> list[Tensor]:
+        return [self.kept, self.mix, self.drifted]
+
+    def set_gradient(self, batch: Tensor, of_hidden: Tensor, *, pull: float, drift: bool) -> None:
+        """From the loss's gradient by the batch's hidden units; the pull is towards (1, 0, 0)."""
+        gradient = torch.zeros_like(self.mix)
+        gradient[batch] = of_hidden
+        self.mix.grad = gradient.add_(self.mix, alpha=pull)
+        self.kept.grad = pull * (self.kept - 1)
+        self.drifted.grad = pull * self.drifted + float(drift)
+
+
+def train_gram(
+    task: LocalTask, *, rank_tolerance: float | None = None, precision: torch.dtype = torch.float32
+) -> LocalUpdate:
+    """One round at one site.
+
+    rank_tolerance: give the big layer's change as LowRank with this error; None for a plain array.
+    precision: of the products with X; everything else is float64.
+    """
+    require_training(task.table)
+    maps = StandardisedMaps.under(
+        task.model, task.visual, device=task.device, precision=precision, threads=task.threads
+    )
+    weights, drift = task.model.weights, task.drift.get(BIG)
+    outer, inner = maps.products(weights[BIG], gram=task.gram is None)
+    pushed = None if drift is None else maps.products(drift)[0]
+    if task.gram is not None:
+        inner = torch.from_numpy(task.gram).to(task.device)
+    radiomics = signature_values(task.table, task.model, task.device, torch.float64)
+    target = targets(task.table, task.device)
+    small = {n: torch.tensor(w, dtype=torch.float64, device=task.device) for n, w in weights.items() if n != BIG}
+    start = {name: value.clone() for name, value in small.items()}
+    place = _Coordinates(inner.new_ones(1), inner.new_zeros(outer.shape), inner.new_zeros(1))
+    optimiser = local_optimiser([*place.tensors(), *small.values()], task)
+
+    def loss_of(hidden: Tensor, batch: Tensor) -> Tensor:
+        logits = fused_logits(
+            hidden + small["visual.bias"],
+            radiomics[batch],
+            small["fusion.weight"],
+            small["fusion.bias"],
+            task.head.relu,
+        )
+        return mean_loss(logits, target[batch], task.class_weights)
+
+    everyone = torch.arange(len(task.table), device=task.device)
+    loss = float(loss_of(outer, everyone))
+    for value in small.values():
+        value.requires_grad_()
+    for batch in batches(task):
+        hidden = place.kept * outer[batch] + inner[batch] @ place.mix
+        if pushed is not None:
+            hidden = hidden + place.drifted * pushed[batch]
+        hidden.requires_grad_()
+        of_hidden, *of_small = torch.autograd.grad(loss_of(hidden, batch), [hidden, *small.values()])
+        place.set_gradient(batch, of_hidden, pull=task.training.pull, drift=pushed is not None)
+        for (name, value), gradient in zip(small.items(), of_small, strict=True):
+            value.grad = gradient + task.training.pull * (value.detach() - start[name])
+            if name in task.drift:
+                value.grad += torch.tensor(task.drift[name], device=task.device)
+        optimiser.step()
+    changes: dict[str, Change] = {
+        name: (value.detach() - start[name]).float().cpu().numpy() for name, value in small.items()
+    }
+    changes[BIG] = _expand(task, maps, place, inner, rank_tolerance)
+    return LocalUpdate(
+        changes={name: changes[name] for name in weights}, loss=loss, cases=len(task.table), gram=inner.cpu().numpy()
+    )
+
+
+def _expand(
+    task: LocalTask, maps: StandardisedMaps, place: _Coordinates, inner: Tensor, tolerance: float | None
+) -> Change:
+    """The change of the big layer: its one materialisation."""
+    kept = float(place.kept) - 1
+    if tolerance is not None and BIG not in task.drift and task.model.weights[BIG].size >= SMALL:
+        left = leading_directions(place.mix.T @ inner @ place.mix, tolerance)
+        return LowRank(kept, left.float().cpu().numpy(), maps.combine(place.mix @ left))
+    parts: list[tuple[float, np.ndarray]] = [(kept, task.model.weights[BIG])]
+    if BIG in task.drift:
+        parts.append((float(place.drifted), task.drift[BIG]))
+    return maps.combine(place.mix, parts)

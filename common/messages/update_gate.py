@@ -1,0 +1,67 @@
+"""update_gate: what a change of weights must be before it leaves a site, and again before it is added to others.
+
+One NaN poisons the mean of all sites, and clipping keeps it; an update of another round or a thousandfold too long
+ruins the model as surely.  So it is checked twice, by the same rules, and refused by a code:
+
+    update-keys, update-dtype, update-shape    common/messages/weight_update.py, while it is decoded
+    update-not-finite, update-too-large        a number is NaN or infinite, or beyond `largest_value`
+    update-norm                                the whole change is longer than `largest_norm`
+    update-cases                               none, or more than the site has said in `qualify`
+    update-round                               of another round than the one asked for
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from common.config.training import TrainingSettings
+from common.errors import WireError
+from common.messages.weight_update import Change, LowRank
+from common.stats.weight_norm import weight_norm
+
+__all__ = ["check_cases", "check_changes", "check_round"]
+
+
+def check_changes(changes: Mapping[str, Change], training: TrainingSettings) -> None:
+    """Finite, and within the protocol's bounds.
+
+    Of a low-rank change the right factor is looked at, which is as long as the product; decay cannot take away more
+    than there is.
+    """
+    numbers = {name: change.right if isinstance(change, LowRank) else change for name, change in changes.items()}
+    for name in sorted(changes):
+        change = changes[name]
+        if isinstance(change, LowRank) and not (np.isfinite(change.left).all() and abs(change.kept) <= 1):
+            raise _refused(
+                "update-not-finite", name, "The update's factors are not finite, or its decay is beyond all."
+            )
+        largest = max(float(numbers[name].max(initial=0)), -float(numbers[name].min(initial=0)))
+        if not np.isfinite(largest):
+            raise _refused("update-not-finite", name, "The update holds NaN or infinity.")
+        if largest > training.largest_value:
+            raise _refused("update-too-large", name, "A number of the update is beyond training.largest_value.")
+    if weight_norm(numbers) > training.largest_norm:
+        raise _refused("update-norm", "update", "The update is longer than training.largest_norm.")
+
+
+def check_cases(cases: int, most: int) -> None:
+    """At least one, and no more than the site has told of."""
+    if not 0 < cases <= most:
+        raise _refused("update-cases", "cases", "The update claims no case, or more than the site qualified with.")
+
+
+def check_round(found: int, wanted: int) -> None:
+    """Of the round that was asked for."""
+    if found != wanted:
+        raise _refused("update-round", "round", "The update belongs to another round.")
+
+
+def _refused(code: str, field: str, problem: str) -> WireError:
+    return WireError(
+        code,
+        field=field,
+        problem=problem,
+        fix="Look for a learning rate that is too high, damaged features, or a site that repeats old answers.",
+    )
