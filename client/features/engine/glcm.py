@@ -93,7 +93,15 @@ class Glcm:
         """Covariance over the deviations; 1 where a deviation is 0."""
         i, j = self.from_mean
         spread = np.sqrt(self.sum(self.px * i**2)) * np.sqrt(self.sum(self.py * j**2))
-        return np.where(spread == 0, 1.0, self.sum(self.p * i * j) / (spread + EPSILON))
+        covariance = self.sum(self.p * i * j)
+        if (spread < DOUBTFUL).any():
+            p, _, _ = self._in_its_order
+            own, other = self.i[None, :, :, None], self.j[None, :, :, None]
+            i = own - np.sum(own * p, (1, 2), keepdims=True)
+            j = other - np.sum(other * p, (1, 2), keepdims=True)
+            spread = (np.sum(p * i**2, (1, 2)) ** 0.5 * np.sum(p * j**2, (1, 2)) ** 0.5)[0]
+            covariance = np.sum(p * i * j, (1, 2))[0]
+        return np.where(spread == 0, 1.0, covariance / (spread + EPSILON))
 
     @cached_property
     def differences(self) -> Matrix:

@@ -46,7 +46,7 @@ def count_runs(region: Region, levels: GreyLevels, settings: EngineSettings) -> 
     for number, (level, length) in enumerate(found):
         code = (level.astype(np.intp) - 1) * longest + length - 1
         counts[number] = np.bincount(code, minlength=len(levels) * longest).reshape(len(levels), longest)
-    if settings.weighting is not None:
+    if settings.weighting is not None and found:
         counts = np.tensordot(weigh_angles(lines.angles, region.spacing, settings.weighting), counts, axes=1)[None]
     return LevelBySize(counts, levels.values, np.arange(1, longest + 1))
 
