@@ -34,7 +34,7 @@ from common.seeds import stream
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-__all__ = ["CaseOutcome", "PreparationReport", "prepare_cohort"]
+__all__ = ["THREADS", "CaseOutcome", "PreparationReport", "prepare_cohort"]
 
 THREADS = {
     "OMP_NUM_THREADS": "1",

@@ -104,7 +104,14 @@ def _between(values: Floats, variances: Floats, method: Method) -> float:
     return moment if method == "dl" else _reml(values, variances, moment)
 
 
-def _reml(values: Floats, variances: Floats, start: float) -> float:
+def _reml(values: Floats, variances: Floats, moment: float) -> float:
+    """The highest restricted likelihood; with few sites it may have two hills, so more than one is climbed."""
+    starts = {0.0, moment, float(variances.mean()), float(values.var(ddof=1))}
+    tops = [_climb(values, variances, start) for start in sorted(starts)]
+    return max(tops, key=lambda tau2: _restricted_likelihood(tau2, values, variances))
+
+
+def _climb(values: Floats, variances: Floats, start: float) -> float:
     """Fisher scoring (Viechtbauer 2005); every step raises the restricted likelihood, and none goes below 0."""
     tau2 = start
     best = _restricted_likelihood(tau2, values, variances)
