@@ -23,6 +23,7 @@ app = new_command("What a hospital runs; nothing here sends anything.")
 
 SiteFile = Annotated[Path, typer.Option("--site", help="the hospital's site.yaml")]
 AsJson = Annotated[bool, typer.Option("--json", help="print machine-readable JSON on standard output")]
+COLUMNS = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
 
 
 @app.command()
@@ -51,6 +52,45 @@ def check(site: SiteFile, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def convert(
+    dicom: Annotated[Path, typer.Argument(help="folder of DICOM files, any nesting, any mixture of studies")],
+    out: Annotated[Path, typer.Argument(help="folder for the NIfTI images")],
+    salt: Annotated[
+        Path | None, typer.Option(help="folder that holds the site's salt (its cache); default: OUT")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Convert every series to NIfTI and say which sequence it is; needs no study, keeps no name and no date.
+
+    Each series is read by two programs and kept only where they agree; what is not converted is listed with its
+    reason and cure.  Pseudonyms come from the salt: give the site's cache to get the same ones as in the study.
+
+    Example: fedmidline-site convert /data/dicom converted --json
+    """
+    from client.store.salt import site_salt
+    from client.tasks.convert_folder import convert_folder
+
+    with Progress(*COLUMNS, console=screen) as bars:
+        bar = bars.add_task("series", total=None)
+        report = convert_folder(
+            dicom,
+            out,
+            salt=site_salt(salt or out),
+            progress=lambda done, of: bars.update(bar, completed=done, total=of),
+        )
+    table = Table("patient", "study", "series", "number", "kind", "confidence", "status", "code", title="Series")
+    for o in report.outcomes:
+        candidate = o.candidate
+        number, confidence = candidate.series.first.series_number, candidate.identification.confidence
+        table.add_row(
+            o.patient, str(o.study), candidate.key, str(number), candidate.kind, f"{confidence:.2f}", o.status, o.code
+        )
+    say(report.as_dict(), table, as_json=as_json)
+    if any(outcome.status == "quarantined" for outcome in report.outcomes):
+        raise typer.Exit(2)
+
+
+@app.command()
 def prepare(
     site: SiteFile,
     pictures: Annotated[bool, typer.Option(help="draw one picture per case")] = True,
@@ -61,8 +101,7 @@ def prepare(
     Example: fedmidline-site prepare --site site_configs/sites/tcga-example.yaml
     """
     opened = open_site(site)
-    columns = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=screen) as bars:
+    with Progress(*COLUMNS, console=screen) as bars:
         bar = bars.add_task("cases", total=None)
         report = prepare_cohort(
             opened,
