@@ -144,11 +144,13 @@ def read_header(path: Path) -> Header | str:
         dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
         if dataset.file_meta.get("MediaStorageSOPClassUID") == "1.2.840.10008.1.3.10":
             return "dicomdir"
-        return _header(path, dataset)
+        header = _header(path, dataset)
     except InvalidDicomError:
         return "not-dicom"
     except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, struct.error, NotImplementedError):
         return "unreadable-dicom"
+    # A file that was cut off within its header reads without an error.
+    return header if header.series_uid and header.instance_uid and header.class_uid else "unreadable-dicom"
 
 
 def _header(path: Path, dataset: Dataset) -> Header:

@@ -20,7 +20,7 @@ CERTAIN = 0.8
 
 OTHER = re.compile(
     r"dwi|diff|dti|\badc|trac[ew]|swi|swan|perf|\bdsc|\bdce|\basl|tof|mra\b|mrv|angio|bold|fmri|\bepi|spectro|mrs\b|"
-    r"t2\s*[*_]|t2star|flow|field.?map|phase|\bb0\b|csf|fiesta|ciss|\bpd\b|\bmt\b|\bsub"
+    r"t2\s*\*|t2star|\bt2s\b|flow|field.?map|phase|\bb0\b|csf|fiesta|ciss|\bpd\b|\bmt\b|\bsub"
 )
 FLAIR = re.compile(r"flair|tirm|dark.?fl|液体衰减")
 T1_FLAIR = re.compile(r"t1.{0,8}flair")
@@ -31,7 +31,7 @@ WITH = re.compile(
     r"multihance|dotarem|gadovist|magnevist|prohance|clariscan|with.c\b|enhanced|contraste"
 )
 WITHOUT = re.compile(
-    r"\bpre\b|\bpre[_ -]|without|non.?contrast|no.?contrast|nativ|plain|平扫|\bw/?o\b|ohne|sans|\bunenhanced|\bsin\b|-\s*c\b"
+    r"\bpre\b|without|non.?contrast|no.?contrast|nativ|plain|平扫|\bw/?o\b|ohne|sans|\bunenhanced|\bsin\b"
 )
 NO_AGENT = {"", "no", "none", "n", "without", "ohne", "nein", "0", "null"}
 
@@ -71,9 +71,10 @@ def identify(header: Header, *, volumes: int = 1) -> Identification:
         for kind, weight in weights.items():
             scores[kind] += weight  # type: ignore[index]
 
-    _words(f"{header.description} {header.protocol_name} {header.sequence_name}".lower(), add)
+    text = _spaced(f"{header.description} {header.protocol_name}")
+    _words(f"{text} {_spaced(header.sequence_name)}", add)
     _timing(header, add)
-    _contrast(header, add)
+    _contrast(text, header.contrast_agent, add)
     if header.diffusion:
         add("diffusion weighting in the tags", other=6)
     total = sum(math.exp(score) for score in scores.values())
@@ -106,11 +107,15 @@ def _timing(header: Header, add: _Add) -> None:
         add("echo and repetition time of T1 weighting", t1ce=1, t1=1)
 
 
-def _contrast(header: Header, add: _Add) -> None:
+def _spaced(text: str) -> str:
+    """Lower case, with spaces where consoles write other signs between words; + and * mean something."""
+    return re.sub(r"[\s_\-/^.,:;()]+", " ", text.lower()).strip()
+
+
+def _contrast(text: str, agent_name: str, add: _Add) -> None:
     """Only tells T1 before from T1 after: FLAIR after contrast is FLAIR."""
-    text = f"{header.description} {header.protocol_name}".lower()
     before, after = bool(WITHOUT.search(text)), bool(WITH.search(text))
-    agent = header.contrast_agent.strip().lower() not in NO_AGENT
+    agent = agent_name.strip().lower() not in NO_AGENT
     if before:
         add("the description says before contrast", t1ce=-2, t1=2)
     elif after:

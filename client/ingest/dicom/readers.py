@@ -70,7 +70,7 @@ def read_with_dcm2niix(copies: Path, out: Path) -> tuple[Voxels, ...]:
 
 def _load(path: Path) -> Voxels:
     image = nibabel.load(path)
-    return Voxels(np.array(image.dataobj), np.array(image.affine, dtype=float), path.stem[1:].strip("_"))
+    return Voxels(np.array(np.asanyarray(image.dataobj)), np.array(image.affine, dtype=float), path.stem[1:].strip("_"))
 
 
 def read_with_gdcm(volumes: Sequence[Sequence[Path]]) -> Voxels:
