@@ -111,11 +111,11 @@ def prepare(
     cache = opened.settings.cache
     say(_as_dict(report, cache), _outcome_table(report), as_json=as_json)
     for outcome in report.outcomes:
-        if outcome.status == "failed":
+        if outcome.status == "quarantined":
             screen.print(outcome.reason, style="red", markup=False, highlight=False)
     if not as_json and pictures:
         screen.print(f"pictures: {cache / 'pictures'}", soft_wrap=True)
-    if report.count("failed"):
+    if report.count("quarantined"):
         raise typer.Exit(2)
 
 
@@ -189,12 +189,15 @@ def main() -> None:
 
 def _as_dict(report: PreparationReport, cache: Path) -> dict[str, Any]:
     return {
+        "in": len(report.outcomes),
         "counts": dict(Counter(outcome.status for outcome in report.outcomes)),
         "cases": [
             {
                 "pseudonym": outcome.pseudonym,
                 "status": outcome.status,
                 "reason": outcome.reason,
+                "code": outcome.code,
+                "cure": outcome.cure,
                 "warnings": list(outcome.warnings),
                 "seconds": outcome.seconds,
             }

@@ -41,6 +41,7 @@ class SeriesOutcome:
     cure: str = ""
     outputs: tuple[str, ...] = ()
     corner_mm: float | None = None
+    placed_by: str = ""
     local: str = ""
 
     def as_dict(self) -> dict[str, Any]:
@@ -66,6 +67,7 @@ class SeriesOutcome:
             "cure": self.cure,
             "outputs": list(self.outputs),
             "two_readers_apart_mm": self.corner_mm,
+            "placed_by": self.placed_by,
         }
 
 
@@ -132,8 +134,12 @@ def _one(candidate: Candidate, out: Path, salt: bytes, studies: dict[str, tuple[
     except Exception as error:  # noqa: BLE001  # a library's failure on one series must not stop the others
         # Its text may quote a header.
         return outcome("quarantined", "unexpected", cure="Report the type of the error.", local=type(error).__name__)
+    difference = converted.difference
     return outcome(
-        "converted", outputs=names, corner_mm=None if converted.difference is None else converted.difference.corner_mm
+        "converted",
+        outputs=names,
+        corner_mm=None if difference is None else difference.corner_mm,
+        placed_by="one reader" if difference is None else "headers" if converted.by_headers else "two readers",
     )
 
 

@@ -79,6 +79,8 @@ def read_with_gdcm(volumes: Sequence[Sequence[Path]]) -> Voxels:
     InputError `not-converted` where it cannot.
     """
     images = []
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # its warnings become our comparison
     try:
         for files in volumes:
             if len(files) == 1:
@@ -89,6 +91,8 @@ def read_with_gdcm(volumes: Sequence[Sequence[Path]]) -> Voxels:
                 images.append(reader.Execute())
     except RuntimeError:
         raise refusal("not-converted", local="GDCM cannot read the series") from None
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
     data = np.stack([np.transpose(sitk.GetArrayFromImage(image)) for image in images], axis=-1)
     image = images[0]
     affine = np.eye(4)
