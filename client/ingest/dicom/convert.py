@@ -19,6 +19,7 @@ import pydicom
 
 from client.disk import disk_faults
 from client.ingest.dicom.faults import refusal
+from client.ingest.dicom.quiet import quiet
 from client.ingest.dicom.readers import Difference, Voxels, compare, read_with_dcm2niix, read_with_gdcm
 from client.ingest.dicom.series import Series
 from client.ingest.dicom.stage import stage
@@ -126,11 +127,12 @@ def _second_reading(series: Series, files: list[list[Path]]) -> Voxels:
 
 def _philips_ratio(copy: Path) -> float:
     """dcm2niix gives Philips' precise values, GDCM the displayed ones: 1 / (rescale slope x scale slope)."""
-    dataset = pydicom.dcmread(copy, stop_before_pixels=True)
-    block = dataset
-    if "PerFrameFunctionalGroupsSequence" in dataset:
-        block = next(iter(dataset.PerFrameFunctionalGroupsSequence[0].get((0x2005, 0x140F), None) or [dataset]))
-    precise, shown = block.get((0x2005, 0x100E)), block.get("RescaleSlope")
+    with quiet():
+        dataset = pydicom.dcmread(copy, stop_before_pixels=True)
+        block = dataset
+        if "PerFrameFunctionalGroupsSequence" in dataset:
+            block = next(iter(dataset.PerFrameFunctionalGroupsSequence[0].get((0x2005, 0x140F), None) or [dataset]))
+        precise, shown = block.get((0x2005, 0x100E)), block.get("RescaleSlope")
     if precise is None or shown is None or not float(precise.value) * float(shown):
         return 1.0
     return 1.0 / (float(precise.value) * float(shown))

@@ -2,7 +2,8 @@
 
 The library's rules are the standard's table.  Around it stand three things the table leaves to the user:
 rules reach into sequences that are kept; UIDs are pseudonyms from the site's salt, the same every time; and after
-the profile every remaining text goes as well, for a free text may hold a name wherever it stands.  Private elements
+the profile every remaining text goes as well, for a free text may hold a name wherever it stands, and codes keep
+their defined terms only.  Private elements
 go, but for the few numbers without which the voxels would be placed or scaled wrongly (Retain Safe Private option).
 """
 
@@ -23,12 +24,31 @@ __all__ = ["deidentify", "pseudonymous_uid"]
 
 TEXTS = {"PN", "LO", "SH", "ST", "LT", "UT", "UC", "UR", "AE", "AS", "DA", "DT", "TM", "UN"}
 KEPT_TEXTS = {"Manufacturer", "DeidentificationMethod"}
-KEPT_CODES = {
-    "ImageType", "FrameType", "Modality", "PhotometricInterpretation", "ScanningSequence", "SequenceVariant",
-    "ScanOptions", "MRAcquisitionType", "InPlanePhaseEncodingDirection", "PatientPosition", "VolumetricProperties",
-    "VolumeBasedCalculationTechnique", "ComplexImageComponent", "AcquisitionContrast", "PixelPresentation",
-    "LossyImageCompression", "PatientIdentityRemoved", "BurnedInAnnotation", "SpecificCharacterSet",
-}  # fmt: skip
+TYPES = (
+    "ORIGINAL DERIVED PRIMARY SECONDARY OTHER NONE MIXED M P R I MAGNITUDE PHASE REAL IMAGINARY ND NORM DIS2D DIS3D "
+    "MOSAIC M_FFE M_SE M_IR P_FFE FFE SE IR EPI T1 T2 FLUID_ATTENUATED MPR ADC TRACEW FA MAP B0 B0/MAP UNSPECIFIED FIELD_MAP DIFFUSION SUBTRACTION VOLUME"
+)
+CODES = {
+    name: {word.replace("/", " ") for word in words.split()}
+    for name, words in {
+        "ImageType": TYPES,
+        "FrameType": TYPES,
+        "Modality": "MR",
+        "PhotometricInterpretation": "MONOCHROME1 MONOCHROME2",
+        "ScanningSequence": "SE IR GR EP RM",
+        "SequenceVariant": "SK MTC SS TRSS SP MP OSP NONE",
+        "ScanOptions": "PER RG CG PPG FC PFF PFP SP FS",
+        "MRAcquisitionType": "2D 3D",
+        "InPlanePhaseEncodingDirection": "ROW COL COLUMN OTHER",
+        "PatientPosition": "HFS HFP HFDR HFDL FFS FFP FFDR FFDL",
+        "VolumetricProperties": "VOLUME SAMPLED DISTORTED MIXED",
+        "ComplexImageComponent": "MAGNITUDE PHASE REAL IMAGINARY MIXED",
+        "PixelPresentation": "MONOCHROME",
+        "LossyImageCompression": "00 01",
+        "PatientIdentityRemoved": "YES",
+    }.items()
+}
+"""Codes that a reader may need, and their defined terms; any other code, or any other word in them, goes."""
 VENDORS = {"siemens": "SIEMENS", "ge": "GE MEDICAL SYSTEMS", "philips": "Philips Medical Systems", "canon": "CANON",
            "toshiba": "TOSHIBA", "hitachi": "Hitachi", "fuji": "FUJIFILM", "uih": "UIH", "bruker": "Bruker"}  # fmt: skip
 SCALES = {"", "US", "HU", "HZ", "NORMALIZED", "MSEC"}
@@ -107,7 +127,9 @@ def _apply(dataset: Dataset, rules: dict[tuple[int, ...], Action], mosaic: bool)
     present = {tag: action for tag, action in rules.items() if len(tag) > 2 or tag in dataset}
     anonymize_dataset(dataset, delete_private_tags=False, base_rules_gen=lambda: present)
     for element in list(dataset):
-        if _is_free_text(element):
+        if element.keyword in CODES:
+            _keep_terms(dataset, element)
+        elif _is_free_text(element):
             del dataset[element.tag]
         elif element.VR == "SQ":
             for item in element.value:
@@ -125,11 +147,20 @@ def _is_safe_private(dataset: Dataset, tag: Any, mosaic: bool) -> bool:
 
 
 def _is_free_text(element: Any) -> bool:
-    if element.tag.is_private or element.keyword in KEPT_TEXTS | KEPT_CODES:
+    if element.tag.is_private or element.keyword in KEPT_TEXTS:
         return False
     if element.keyword == "RescaleType":
         return str(element.value).strip().upper() not in SCALES
     return element.VR in TEXTS or element.VR == "CS"
+
+
+def _keep_terms(dataset: Dataset, element: Any) -> None:
+    words = [element.value] if isinstance(element.value, str) else list(element.value or [])
+    known = [word for word in words if str(word) in CODES[element.keyword]]
+    if known:
+        element.value = known if len(known) > 1 else known[0]
+    else:
+        del dataset[element.tag]
 
 
 def _drop_idle_creators(dataset: Dataset) -> None:

@@ -13,6 +13,8 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
+from client.ingest.dicom.quiet import quiet
+
 __all__ = ["Frame", "Header", "read_header"]
 
 TAGS = [
@@ -141,10 +143,11 @@ def read_header(path: Path) -> Header | str:
     try:
         if path.stat().st_size == 0:
             return "empty-file"
-        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
-        if dataset.file_meta.get("MediaStorageSOPClassUID") == "1.2.840.10008.1.3.10":
-            return "dicomdir"
-        header = _header(path, dataset)
+        with quiet():
+            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
+            if dataset.file_meta.get("MediaStorageSOPClassUID") == "1.2.840.10008.1.3.10":
+                return "dicomdir"
+            header = _header(path, dataset)
     except InvalidDicomError:
         return "not-dicom"
     except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, struct.error, NotImplementedError):

@@ -12,6 +12,7 @@ import pydicom
 from pydicom.dataset import FileMetaDataset
 
 from client.ingest.dicom.deidentify import deidentify, pseudonymous_uid
+from client.ingest.dicom.quiet import quiet
 from client.ingest.dicom.series import Series
 
 __all__ = ["stage"]
@@ -21,9 +22,10 @@ def stage(series: Series, folder: Path, salt: bytes) -> dict[Path, Path]:
     """Copy; returns the copy of each original.  The pixels' bytes, compressed or not, are taken over unread."""
     folder.mkdir(mode=0o700, parents=True)
     copies = {}
-    for number, path in enumerate(series.paths, start=1):
-        copies[path] = folder / f"{number:06d}.dcm"
-        _copy(path, copies[path], salt)
+    with quiet():
+        for number, path in enumerate(series.paths, start=1):
+            copies[path] = folder / f"{number:06d}.dcm"
+            _copy(path, copies[path], salt)
     return copies
 
 
