@@ -1,4 +1,4 @@
-"""cli: the command fedmidline-site, for the hospital: check the manifest, prepare cases, measure one image."""
+"""cli: the command fedmidline-site, for the hospital: join (onboarding.py), prepare cases, measure one image."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.table import Table
 
-from client.ingest.manifest import read_manifest
+from client.onboarding import COLUMNS, AsJson, SiteFile, onboarding
 from client.site import open_site
 from client.tasks.prepare_cohort import PreparationReport, prepare_cohort
 from common.command import new_command, run_command, say, screen
@@ -21,73 +21,7 @@ __all__ = ["main"]
 
 app = new_command("What a hospital runs; nothing here sends anything.")
 
-SiteFile = Annotated[Path, typer.Option("--site", help="the hospital's site.yaml")]
-AsJson = Annotated[bool, typer.Option("--json", help="print machine-readable JSON on standard output")]
-COLUMNS = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-
-
-@app.command()
-def check(site: SiteFile, as_json: AsJson = False) -> None:
-    """Read site file, protocol and manifest, and count cases; computes nothing.
-
-    Example: fedmidline-site check --site site_configs/sites/tcga-example.yaml
-    """
-    opened = open_site(site)
-    rows = read_manifest(opened.settings.manifest, site=opened.settings.name)
-    excluded = Counter(row.excluded_because for row in rows if row.excluded_because)
-    eligible = [row for row in rows if not row.excluded_because]
-    result: dict[str, Any] = {
-        "site": opened.settings.name,
-        "protocol": opened.protocol.name,
-        "protocol_fingerprint": opened.protocol.fingerprint(),
-        "cases": len(rows),
-        "altered": sum(row.altered for row in eligible),
-        "not_altered": sum(not row.altered for row in eligible),
-        "excluded": dict(excluded),
-    }
-    table = Table("", "", title="Site check", show_header=False)
-    for key, value in result.items():
-        table.add_row(key, str(value))
-    say(result, table, as_json=as_json)
-
-
-@app.command()
-def convert(
-    dicom: Annotated[Path, typer.Argument(help="folder of DICOM files, any nesting, any mixture of studies")],
-    out: Annotated[Path, typer.Argument(help="folder for the NIfTI images")],
-    salt: Annotated[
-        Path | None, typer.Option(help="folder that holds the site's salt (its cache); default: OUT")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Convert every series to NIfTI and say which sequence it is; needs no study, keeps no name and no date.
-
-    Each series is read by two programs and kept only where they agree; what is not converted is listed with its
-    reason and cure.  Pseudonyms come from the salt: give the site's cache to get the same ones as in the study.
-
-    Example: fedmidline-site convert /data/dicom converted --json
-    """
-    from client.store.salt import site_salt
-    from client.tasks.convert_folder import convert_folder
-
-    with Progress(*COLUMNS, console=screen) as bars:
-        bar = bars.add_task("series", total=None)
-        report = convert_folder(
-            dicom,
-            out,
-            salt=site_salt(salt or out),
-            progress=lambda done, of: bars.update(bar, completed=done, total=of),
-        )
-    table = Table("patient", "study", "series", "number", "kind", "confidence", "status", "code", title="Series")
-    for o in report.outcomes:
-        candidate = o.candidate
-        number, confidence = candidate.series.first.series_number, candidate.identification.confidence
-        table.add_row(
-            o.patient, str(o.study), candidate.key, str(number), candidate.kind, f"{confidence:.2f}", o.status, o.code
-        )
-    say(report.as_dict(), table, as_json=as_json)
-    if any(outcome.status == "quarantined" for outcome in report.outcomes):
-        raise typer.Exit(2)
+app.add_typer(onboarding)
 
 
 @app.command()
