@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from common.config.base import Settings
 
 __all__ = ["SiteSettings"]
+
+
+def _as_text(value: object) -> object:
+    """YAML reads a bare 2024-06-01 as a day."""
+    return value.isoformat() if isinstance(value, date) else value
 
 
 class SiteSettings(Settings):
@@ -34,7 +40,7 @@ class SiteSettings(Settings):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     ethics_id: str = ""
     consent_basis: Literal["", "consent", "guardian_consent", "waiver", "broad_consent"] = ""
-    approval_date: Annotated[str, Field(pattern=r"^(\d{4}-\d{2}-\d{2})?$")] = ""
+    approval_date: Annotated[str, BeforeValidator(_as_text), Field(pattern=r"^(\d{4}-\d{2}-\d{2})?$")] = ""
     ethics: Literal["refuse", "warn"] = "refuse"
     accrual_start: Annotated[str, Field(pattern=r"^(\d{4}-\d{2})?$")] = ""
     accrual_end: Annotated[str, Field(pattern=r"^(\d{4}-\d{2})?$")] = ""
