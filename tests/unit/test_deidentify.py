@@ -244,7 +244,17 @@ def test_scanners_are_named_from_a_closed_list(told, expected):
     assert expected == scanner_name(*told)
 
 
-def test_private_numbers_that_scale_voxels_stay(tmp_path):
+def test_numbers_of_the_profile_go_too():
+    ds = good_slices()[0]
+    ds.file_meta = pydicom.dataset.FileMetaDataset()
+    ds.PatientWeight, ds.PatientSize, ds.PatientAge = 71, 1.8, "054Y"
+
+    deidentify(ds, SALT)
+
+    assert not any(name in ds for name in ("PatientWeight", "PatientSize", "PatientAge", "PatientBirthDate"))
+
+
+def test_private_numbers_that_scale_voxels_stay():
     ds = good_slices()[0]
     ds.file_meta = pydicom.dataset.FileMetaDataset()
     block = ds.private_block(0x2005, "Philips MR Imaging DD 001", create=True)

@@ -201,6 +201,7 @@ FAULTY = {
     "no-geometry": _no_geometry,
     "duplicate-slices": _again,
     "missing-slices": lambda slices: [*slices[:2], *slices[3:]],
+    "incomplete-series": lambda slices: slices[1:],
     "irregular-spacing": _move([0, 0, 0.6, 0, 0, 0]),
     "gantry-tilt": _tilt,
     "too-few-slices": lambda slices: slices[:3],
@@ -328,9 +329,22 @@ def test_a_reformat_is_taken_when_a_person_names_it(tmp_path):
     assert found[0] == choose(found, "t1ce", named="#5")
 
 
+def test_a_folder_of_one_series_names_it(tmp_path):
+    """Without words it is taken as what the manifest's column says; a certain FLAIR is no T1CE."""
+    write_series(tmp_path / "plain", SeriesDescription="", ContrastBolusAgent="")
+    write_series(tmp_path / "flair", "flair")
+    plain, flair = (candidates(scan_folder(tmp_path / name), SALT) for name in ("plain", "flair"))
+
+    assert plain[0] == choose(plain, "t1ce")
+    with pytest.raises(InputError, match="sequence-not-found"):
+        choose(flair, "t1ce")
+
+
 def test_echoes_and_grids_of_one_series_are_told_apart(tmp_path):
     def two_echoes(slices):
         late = good_slices(seed=4, SeriesInstanceUID=slices[0].SeriesInstanceUID, EchoTime=30)
+        for number, ds in enumerate(late, start=7):
+            ds.InstanceNumber = number
         return [*slices, *late]
 
     write_series(tmp_path, edit=two_echoes)

@@ -40,12 +40,15 @@ def candidates(scan: DicomScan, salt: bytes) -> tuple[Candidate, ...]:
 def choose(found: Sequence[Candidate], kind: Kind, *, named: str = "", case: str = "", field: str = "") -> Candidate:
     """The series of this kind.
 
+    A folder that holds one series only names it: it is taken unless it certainly is of another kind.
     named: a person's word: the series key, the series UID, the number as `#7`, or the description.
     InputError: sequence-not-found, ambiguous-series, uncertain-series, override-not-found, override-ambiguous, or
     the named series' own fault.
     """
     if named:
         return _named(found, named, case, field)
+    if len(found) == 1 and not found[0].fault and not found[0].identification.certain:
+        return found[0]
     of_kind = [c for c in found if c.kind == kind]
     sound = [c for c in of_kind if not c.fault]
     certain = [c for c in sound if c.identification.certain]

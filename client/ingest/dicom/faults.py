@@ -23,6 +23,10 @@ REFUSALS: dict[str, tuple[str, str]] = {
     "no-geometry": ("Position, orientation or pixel spacing is missing.", "Export the series from the scanner again."),
     "duplicate-slices": ("Slices lie at the same place, but not evenly.", "Export the series once, into a new folder."),
     "missing-slices": ("Slices are missing.", "Export the series again, completely."),
+    "incomplete-series": (
+        "Instance numbers say that slices are missing at an end.",
+        "Export the series again, completely; or name it in the manifest's series column if it is complete.",
+    ),
     "irregular-spacing": ("The distance between slices changes.", "Export the original acquisition."),
     "gantry-tilt": ("Slices are sheared against each other (gantry tilt).", "Export an untilted reconstruction."),
     "too-few-slices": ("The series has fewer than 4 slices.", "Name a volume series."),
@@ -58,9 +62,12 @@ def refusal(code: str, *, case: str = "", field: str = "dicom", local: str = "")
 def fault_of(series: Series, *, named: bool = False) -> str:
     """The code, or an empty text for a series that may be converted.
 
-    named: a person chose this very series: then a reformat that is a whole volume of MR pixels is taken.
+    named: a person chose this very series: then a reformat that is a whole volume of MR pixels is taken, and a stack
+    whose instance numbers have gaps.
     """
-    return series.fault or _fault_of_kind(series, named) or _fault_of_geometry(series)
+    fault = series.fault or _fault_of_kind(series, named) or _fault_of_geometry(series)
+    # An enhanced file numbers its frames itself.
+    return fault or ("" if series.complete or series.first.enhanced or named else "incomplete-series")
 
 
 def _fault_of_kind(series: Series, named: bool) -> str:

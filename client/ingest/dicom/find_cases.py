@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -17,6 +17,8 @@ from common.errors import InputError
 
 __all__ = ["find_dicom_cases"]
 
+SHARED = "shared-folder: every case would read all of it; run `convert` first and start from its images"
+
 
 def find_dicom_cases(scan: DicomScan, salt: bytes) -> tuple[FoundCase, ...]:
     """Every patient of the folder is one case, also where a sequence is missing or a person must choose.
@@ -27,7 +29,9 @@ def find_dicom_cases(scan: DicomScan, salt: bytes) -> tuple[FoundCase, ...]:
     for candidate in candidates(scan, salt):
         if candidate.fault != "mixed-patients":
             by_patient[patient_pseudonym(candidate.series.first, salt)].append(candidate)
-    return tuple(_case(pseudonym, found) for pseudonym, found in sorted(by_patient.items()))
+    cases = [_case(pseudonym, found) for pseudonym, found in sorted(by_patient.items())]
+    shared = Counter(case.t1ce_path for case in cases if case.t1ce_path)
+    return tuple(case.noted(SHARED) if shared[case.t1ce_path] > 1 else case for case in cases)
 
 
 def _case(pseudonym: str, found: Sequence[Candidate]) -> FoundCase:

@@ -91,8 +91,17 @@ def _sort_series(headers: list[Header]) -> list[Series]:
             parts.append([header])
         else:
             home.append(header)
-    series = [Series(tuple(part), part=number) for number, part in enumerate(parts)]
+    complete = _is_complete(kept)
+    series = [Series(tuple(part), part=number, complete=complete) for number, part in enumerate(parts)]
     return [replace(series[0], copies=copies), *series[1:]]
+
+
+def _is_complete(headers: list[Header]) -> bool:
+    """Geometry cannot tell that slices are missing at an end of the stack; instance numbers can."""
+    numbers = {header.instance_number for header in headers if header.instance_number is not None}
+    counted = len(numbers) == len(headers)
+    announced = max((header.images_in_acquisition or 0 for header in headers), default=0)
+    return not (counted and max(numbers) > len(headers)) and announced <= len(headers)
 
 
 def _without_copies(headers: list[Header]) -> tuple[list[Header], int, bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,15 @@ class Stack:
 class Series:
     """Headers of one series UID with one grid, echo and component; copies: files that were there twice.
 
-    fault: a reason found while the files were sorted, or empty.
+    fault: a reason found while the files were sorted, or empty.  complete: the numbers of the instances leave no
+    gap and the scanner announced no more of them.
     """
 
     headers: tuple[Header, ...]
     fault: str = ""
     copies: int = 0
-    part: int = field(default=0)
+    part: int = 0
+    complete: bool = True
 
     def __repr__(self) -> str:
         return f"Series({len(self.headers)} file(s))"
