@@ -41,6 +41,8 @@ class SafeTable:
 def safe_table(title: str, levels: Sequence[str], found: Iterable[str]) -> SafeTable:
     """Counts of the levels known beforehand; a total below the limit withholds all of them."""
     counts = Counter(found)
+    # Nobody without a statement is no statement about anybody; kept, that zero would hide another level.
+    levels = [level for level in levels if level != "not stated" or counts[level]]
     cells = {level: (counts[level],) for level in levels}
     withheld = withheld_levels(cells, min_cell=MIN_CELL)
     return SafeTable(title, {level: None if level in withheld else 5 * round(counts[level] / 5) for level in levels})
