@@ -128,10 +128,13 @@ def _is_finite(path: Path) -> bool:
 
 
 def _read_mask(row: CaseRow, field: str, path: str, t1ce: sitk.Image) -> sitk.Image | None:
-    """A binary mask on T1CE's grid."""
+    """A binary mask on T1CE's grid, its axes turned to T1CE's."""
     if not path:
         return None
     image = _as_one_volume(row, field, _load_image(row, field, Path(path)))
+    # A mask drawn on a converted copy may count its voxels from another corner: turned, never resampled.
+    code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(t1ce.GetDirection())
+    image = sitk.DICOMOrient(image, code)
     if image.GetSize() != t1ce.GetSize() or not all(
         np.allclose(ours, theirs, atol=TOLERANCE)
         for ours, theirs in (

@@ -1,7 +1,7 @@
 """sheet: the hospital's own spreadsheet, joined to the cases found on disk; names and dates end here.
 
 One row per patient: `patient_id` as in the DICOM files (or the BIDS subject, or the folder's name) and any of the
-manifest's clinical columns.  `tissue_date` (YYYY-MM-DD) becomes scan_to_tissue_days.
+manifest's clinical columns.  Paths of masks start at the sheet's folder.  `tissue_date` (YYYY-MM-DD) becomes scan_to_tissue_days.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from common.errors import InputError
 __all__ = ["SheetJoin", "join_sheet"]
 
 CLINICAL = ("label", "h3_method", "h3_alteration", "age_years", "sex", "location", "scanner", "scan_to_tissue_days",
-            "treated_before_scan", "exclude", "mask_path", "split")  # fmt: skip
+            "treated_before_scan", "exclude", "mask_path", "brain_mask_path", "split")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def join_sheet(path: Path, cases: Sequence[FoundCase]) -> SheetJoin:
             local="\n".join(f"    - {fault}" for fault in faults),
         )
     by_patient = {row["patient_id"]: row for row in rows}
-    cells = tuple(_cells(by_patient.get(case.patient), case) for case in cases)
+    home = path.resolve().parent
+    cells = tuple(_cells(by_patient.get(case.patient), case, home) for case in cases)
     known = {case.patient for case in cases}
     return SheetJoin(
         cells,
@@ -67,10 +68,11 @@ def join_sheet(path: Path, cases: Sequence[FoundCase]) -> SheetJoin:
     )
 
 
-def _cells(row: dict[str, str] | None, case: FoundCase) -> dict[str, str]:
+def _cells(row: dict[str, str] | None, case: FoundCase, home: Path) -> dict[str, str]:
     if row is None:
         return {}
     cells = {name: row[name] for name in CLINICAL if row.get(name)}
+    cells |= {name: str((home / cells[name]).resolve()) for name in ("mask_path", "brain_mask_path") if name in cells}
     tissue = _date(row.get("tissue_date", ""))
     if tissue is not None and case.study_date is not None and "scan_to_tissue_days" not in cells:
         cells["scan_to_tissue_days"] = str((tissue - case.study_date).days)

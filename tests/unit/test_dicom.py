@@ -120,17 +120,22 @@ def test_an_enhanced_file_is_the_same_volume(tmp_path, order):
 
 
 def test_the_image_in_memory_is_the_file_on_disk(tmp_path):
-    """SimpleITK's image of a case and the NIfTI that `convert` writes are one."""
-    write_series(tmp_path / "in", axes=OBLIQUE)
+    """SimpleITK's image of a case, on its headers' axes, and the NIfTI that `convert` writes are one in space."""
+    slices = write_series(tmp_path / "in", axes=OBLIQUE)
     report = convert_folder(tmp_path / "in", tmp_path / "out", salt=SALT)
     folders = DicomFolders(salt=SALT, scratch=tmp_path / "scratch")
 
     image = folders.read(folders.pick(tmp_path / "in", "t1ce_path"))
 
     written = sitk.ReadImage(str(tmp_path / "out" / report.outcomes[0].outputs[0]))
-    assert np.array_equal(sitk.GetArrayFromImage(written), sitk.GetArrayFromImage(image))
+    turned = sitk.DICOMOrient(
+        written, sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(image.GetDirection())
+    )
+    assert np.array_equal(sitk.GetArrayFromImage(turned), sitk.GetArrayFromImage(image))
     for name in ("GetOrigin", "GetSpacing", "GetDirection"):
-        assert np.allclose(getattr(written, name)(), getattr(image, name)(), atol=1e-5)
+        assert np.allclose(getattr(turned, name)(), getattr(image, name)(), atol=1e-5)
+    pixels = np.stack([np.frombuffer(s.PixelData, np.int16).reshape(12, 10) for s in slices])
+    assert np.array_equal(pixels, sitk.GetArrayFromImage(image))
 
 
 def _set(**tags: object):

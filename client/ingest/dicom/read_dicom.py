@@ -35,8 +35,16 @@ class DicomFolders:
         return choose(candidates(self._scans[folder], self._salt), KINDS[field], named=named, case=case, field=field)
 
     def read(self, picked: Candidate) -> sitk.Image:
-        """The series as one 3-D image; InputError as `convert_series`."""
-        return _as_image(convert_series(picked.series, salt=self._salt, scratch=self._scratch).only())
+        """The series as one 3-D image on the axes of its headers (columns, rows, along the normal).
+
+        dcm2niix turns its axes; masks and DICOM SEG are made on the headers'.  InputError as `convert_series`.
+        """
+        image = _as_image(convert_series(picked.series, salt=self._salt, scratch=self._scratch).only())
+        if not picked.series.frames:
+            return image
+        across, down = np.reshape(picked.series.frames[0][1].orientation, (2, 3))
+        direction = np.column_stack([across, down, picked.series.normal]).ravel().tolist()
+        return sitk.DICOMOrient(image, sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(direction))
 
 
 def _as_image(voxels: Voxels) -> sitk.Image:
