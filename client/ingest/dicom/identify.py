@@ -19,19 +19,19 @@ Kind = Literal["t1ce", "flair", "t1", "t2", "other"]
 CERTAIN = 0.8
 
 OTHER = re.compile(
-    r"dwi|diff|dti|\badc|trac[ew]|swi|swan|perf|\bdsc|\bdce|\basl|tof|mra\b|mrv|angio|bold|fmri|\bepi|spectro|mrs\b|"
-    r"t2\s*\*|t2star|\bt2s\b|flow|field.?map|phase|\bb0\b|csf|fiesta|ciss|\bpd\b|\bmt\b|\bsub"
+    r"dwi|diff|dti|\badc|trac[ew]|swi|swan|perf|\bdsc|\bdce|\basl|\btof|mra\b|mrv|angio|bold|fmri|\bepi\b|ep2d|spectro|"
+    r"mrs\b|t2\s*\*|t2star|\bt2s\b|q.?flow|csf.?flow|field.?map|phase.?(map|image)|\bb0\b|fiesta|ciss|\bpd\b|\bmt\b|\bsubtr"
 )
-FLAIR = re.compile(r"flair|tirm|dark.?fl|液体衰减")
+FLAIR = re.compile(r"flair|tirm|spcir|dark.?fl|液体衰减")
 T1_FLAIR = re.compile(r"t1.{0,8}flair")
 T1 = re.compile(r"t1|mp.?rage|bravo|spgr|vibe|tfl3d|\btfl\b|lava|thrive|3d.?tfe|\bvista.?t1|mp2rage")
 T2 = re.compile(r"t2|\btse\b.*\bt2")
 WITH = re.compile(
-    r"\+\s*c\b|\+\s*gd|\+\s*km|\+\s*$|t1w?\+|\bt1c\b|t1.?ce|\bce\b|\bc\+|gado|\bgd\b|\bgad\b|post|contrast|\bkm\b|增强|"
+    r"\+\s*c\b|\+\s*gd|\+\s*km|\+\s*$|t1w?\+|\bt1c\b|t1.?ce|\bce\b|\bc\+|gado|\bgd\b|\bgad\b|\bpost\b(?! op)|post.?(c|g|k)|contrast|\bkm\b|增强|"
     r"multihance|dotarem|gadovist|magnevist|prohance|clariscan|with.c\b|enhanced|contraste"
 )
 WITHOUT = re.compile(
-    r"\bpre\b|without|non.?contrast|no.?contrast|nativ|plain|平扫|\bw/?o\b|ohne|sans|\bunenhanced|\bsin\b"
+    r"\bpre\b|without|non.?contrast|no.?contrast|nativ|plain|平扫|\bw ?o\b|ohne|sans|\bunenhanced|\bsin\b"
 )
 NO_AGENT = {"", "no", "none", "n", "without", "ohne", "nein", "0", "null"}
 
@@ -71,7 +71,8 @@ def identify(header: Header, *, volumes: int = 1) -> Identification:
         for kind, weight in weights.items():
             scores[kind] += weight  # type: ignore[index]
 
-    text = _spaced(f"{header.description} {header.protocol_name}")
+    # Some vendors' protocol name is the whole examination's ("brain with and without"): it counts only alone.
+    text = _spaced(header.description) or _spaced(header.protocol_name)
     _words(f"{text} {_spaced(header.sequence_name)}", add)
     _timing(header, add)
     _contrast(text, header.contrast_agent, add)

@@ -51,7 +51,7 @@ def scan_folder(folder: Path) -> DicomScan:
     files = 0
     for path in _files(folder):
         files += 1
-        header = read_header(path)
+        header = _unopened(path) or read_header(path)
         if isinstance(header, str):
             others[header] += 1
         else:
@@ -62,7 +62,7 @@ def scan_folder(folder: Path) -> DicomScan:
 
 
 def _files(folder: Path) -> Iterable[Path]:
-    """Regular files in a fixed order; links to folders are not followed, so a loop cannot trap us."""
+    """Files in a fixed order, and links to folders: those are not followed, so a loop cannot trap us."""
 
     def refuse(_error: OSError) -> None:
         raise InputError(
@@ -74,7 +74,15 @@ def _files(folder: Path) -> Iterable[Path]:
 
     for place, folders, names in os.walk(folder, onerror=refuse):
         folders.sort()
-        yield from (Path(place) / name for name in sorted(names) if not name.startswith("."))
+        yield from (Path(place) / name for name in folders if (Path(place) / name).is_symlink())
+        yield from (Path(place) / name for name in sorted(names))
+
+
+def _unopened(path: Path) -> str:
+    """The code of what is counted and not read."""
+    if path.is_symlink() and path.is_dir():
+        return "linked-folder"
+    return "hidden-file" if path.name.startswith(".") else ""
 
 
 def _sort_series(headers: list[Header]) -> list[Series]:
