@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from client.case import CaseRow
-from client.ingest.table import read_table
+from client.ingest.spreadsheet import read_spreadsheet
 from common.errors import InputError
 
 __all__ = ["COLUMNS", "EXCLUSIONS", "OPTIONAL", "read_manifest"]
@@ -116,7 +116,7 @@ def read_manifest(path: Path, *, site: str) -> tuple[CaseRow, ...]:
 
 def _read_rows(path: Path, site: str) -> tuple[list[dict[str, str]], list[str]]:
     """Cells by column, and what is wrong with the columns."""
-    columns, rows = read_table(path, site=site)
+    columns, rows = read_spreadsheet(path, site=site)
     missing = [name for name in COLUMNS if name not in columns]
     unknown = [name for name in columns if name not in (*COLUMNS, *OPTIONAL)]
     faults = [f"column {name!r} is missing. Add it; its cells may be empty where unknown." for name in missing]

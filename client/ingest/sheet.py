@@ -13,7 +13,7 @@ from datetime import date
 from pathlib import Path
 
 from client.ingest.found_case import FoundCase
-from client.ingest.table import read_table
+from client.ingest.spreadsheet import read_spreadsheet
 from common.errors import InputError
 
 __all__ = ["SheetJoin", "join_sheet"]
@@ -34,7 +34,7 @@ class SheetJoin:
 
 def join_sheet(path: Path, cases: Sequence[FoundCase]) -> SheetJoin:
     """InputError `sheet-unreadable`, `sheet-invalid` with all faults at once (values in its local face only)."""
-    columns, rows = read_table(path, field="sheet")
+    columns, rows = read_spreadsheet(path, field="sheet")
     faults = [] if "patient_id" in columns else ["column 'patient_id' is missing."]
     faults += [
         f"column {name!r} is unknown. Known: patient_id, tissue_date, {', '.join(CLINICAL)}."

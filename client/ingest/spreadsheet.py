@@ -1,4 +1,4 @@
-"""table: a spreadsheet as rows of text, from CSV or from the first sheet of an XLSX workbook."""
+"""spreadsheet: a table as rows of text, from CSV or from the first sheet of an XLSX workbook."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from openpyxl.utils.exceptions import InvalidFileException
 
 from common.errors import InputError
 
-__all__ = ["read_table"]
+__all__ = ["read_spreadsheet"]
 
 
-def read_table(path: Path, *, site: str = "", field: str = "manifest") -> tuple[list[str], list[dict[str, str]]]:
+def read_spreadsheet(path: Path, *, site: str = "", field: str = "manifest") -> tuple[list[str], list[dict[str, str]]]:
     """Columns, and the cells of every row by column; empty cells are empty texts, empty rows are left out.
 
     InputError `<field>-unreadable`.
