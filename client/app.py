@@ -15,7 +15,7 @@ from typing import Any
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from client.site import Site, open_site
+from client.site import Site, open_site, require_ethics
 from client.tasks import (
     anova,
     combat,
@@ -61,6 +61,7 @@ def _handle(message: Message, context: Context, kind: type[Request], answer: Ans
         name = site.settings.name
         if kind is not QualifyRequest:
             _require_protocol(request, site)
+        require_ethics(site)
         reply = answer(request, site)
     except StudyError as error:
         _write_log(settings, error.explain())

@@ -25,7 +25,10 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class CaseRow:
-    """What the manifest says of a case.  Paths are absolute strings; split is empty where the site draws it."""
+    """What the manifest says of a case.  Paths are absolute strings; split is empty where the site draws it.
+
+    A path may be a DICOM folder; t1ce_series and flair_series then name the series in it, where a person had to.
+    """
 
     pseudonym: str
     t1ce_path: str
@@ -40,6 +43,9 @@ class CaseRow:
     h3_method: str
     split: Literal["train", "test", ""]
     excluded_because: str = ""
+    t1ce_series: str = ""
+    flair_series: str = ""
+    scan_to_tissue_days: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""cli: the command fedmidline-site, for the hospital: check the manifest, prepare cases, measure one image."""
+"""cli: the command fedmidline-site, for the hospital: join (onboarding.py), prepare cases, measure one image."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.table import Table
 
-from client.ingest.manifest import read_manifest
 from client.ingest.table import TableSource, read_mapping
+from client.onboarding import COLUMNS, AsJson, SiteFile, onboarding
 from client.review_commands import review
 from client.site import open_site
 from client.tasks.prepare_cohort import PreparationReport, prepare_cohort
@@ -25,33 +25,7 @@ __all__ = ["main"]
 app = new_command("What a hospital runs; nothing here sends anything.")
 app.add_typer(review, name="review")
 
-SiteFile = Annotated[Path, typer.Option("--site", help="the hospital's site.yaml")]
-AsJson = Annotated[bool, typer.Option("--json", help="print machine-readable JSON on standard output")]
-
-
-@app.command()
-def check(site: SiteFile, as_json: AsJson = False) -> None:
-    """Read site file, protocol and manifest, and count cases; computes nothing.
-
-    Example: fedmidline-site check --site site_configs/sites/tcga-example.yaml
-    """
-    opened = open_site(site)
-    rows = read_manifest(opened.settings.manifest, site=opened.settings.name)
-    excluded = Counter(row.excluded_because for row in rows if row.excluded_because)
-    eligible = [row for row in rows if not row.excluded_because]
-    result: dict[str, Any] = {
-        "site": opened.settings.name,
-        "protocol": opened.protocol.name,
-        "protocol_fingerprint": opened.protocol.fingerprint(),
-        "cases": len(rows),
-        "altered": sum(row.altered for row in eligible),
-        "not_altered": sum(not row.altered for row in eligible),
-        "excluded": dict(excluded),
-    }
-    table = Table("", "", title="Site check", show_header=False)
-    for key, value in result.items():
-        table.add_row(key, str(value))
-    say(result, table, as_json=as_json)
+app.add_typer(onboarding)
 
 
 @app.command()
@@ -67,8 +41,7 @@ def prepare(
     Example: fedmidline-site prepare --site site_configs/sites/tcga-example.yaml
     """
     opened = open_site(site)
-    columns = (TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=screen) as bars:
+    with Progress(*COLUMNS, console=screen) as bars:
         bar = bars.add_task("cases", total=None)
         report = prepare_cohort(
             opened,
@@ -78,13 +51,13 @@ def prepare(
     cache = opened.settings.cache
     say(_as_dict(report, cache), _outcome_table(report), as_json=as_json)
     for outcome in report.outcomes:
-        if outcome.status == "failed":
+        if outcome.status == "quarantined":
             screen.print(outcome.reason, style="red", markup=False, highlight=False)
     if not as_json and pictures:
         screen.print(f"pictures: {cache / 'pictures'}", soft_wrap=True)
     if report.count("to_review"):
         screen.print(f"{report.count('to_review')} case(s) wait for a reader: fedmidline-site review list")
-    if report.count("failed"):
+    if report.count("quarantined"):
         raise typer.Exit(2)
 
 
@@ -216,12 +189,15 @@ def main() -> None:
 
 def _as_dict(report: PreparationReport, cache: Path) -> dict[str, Any]:
     return {
+        "in": len(report.outcomes),
         "counts": dict(Counter(outcome.status for outcome in report.outcomes)),
         "cases": [
             {
                 "pseudonym": outcome.pseudonym,
                 "status": outcome.status,
                 "reason": outcome.reason,
+                "code": outcome.code,
+                "cure": outcome.cure,
                 "warnings": list(outcome.warnings),
                 "seconds": outcome.seconds,
             }

@@ -8,9 +8,9 @@ from pathlib import Path
 from common.config.parse import parse_settings
 from common.config.protocol import Protocol
 from common.config.site import SiteSettings
-from common.errors import ConfigError
+from common.errors import ConfigError, Refused
 
-__all__ = ["Site", "open_site", "read_settings_text"]
+__all__ = ["Site", "open_site", "read_settings_text", "require_ethics"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,19 @@ def open_site(path: Path) -> Site:
     settings = raw.model_copy(update={field: base / getattr(raw, field) for field in ("protocol", "manifest", "cache")})
     text = read_settings_text(settings.protocol)
     return Site(settings, parse_settings(Protocol, text, source=settings.protocol.name))
+
+
+def require_ethics(site: Site) -> None:
+    """Refused `ethics-missing` when the site's file names no approval and does not say `ethics: warn` (R8)."""
+    missing = site.settings.missing_ethics()
+    if missing and site.settings.ethics == "refuse":
+        raise Refused(
+            "ethics-missing",
+            site=site.settings.name,
+            field=", ".join(missing),
+            problem="The site's file does not name the ethics approval.",
+            fix="Fill the fields in site.yaml.",
+        )
 
 
 def read_settings_text(path: Path) -> str:

@@ -99,7 +99,8 @@ def write_site(
         writer.writerows(rows)
     (home / "protocol.yaml").write_text(yaml.safe_dump(protocol.model_dump(mode="json")))
     site = home / "site.yaml"
-    site.write_text(yaml.safe_dump({"name": name, "protocol": "protocol.yaml", "manifest": "manifest.csv"}))
+    settings = {"name": name, "protocol": "protocol.yaml", "manifest": "manifest.csv", "ethics_id": "synthetic"}
+    site.write_text(yaml.safe_dump(settings))
     return site
 
 

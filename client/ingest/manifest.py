@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,9 +9,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from client.case import CaseRow
+from client.ingest.spreadsheet import read_spreadsheet
 from common.errors import InputError
 
-__all__ = ["COLUMNS", "read_manifest"]
+__all__ = ["COLUMNS", "EXCLUSIONS", "OPTIONAL", "read_manifest"]
 
 COLUMNS = (
     "pseudonym",
@@ -28,7 +28,17 @@ COLUMNS = (
     "scan_to_tissue_days",
     "treated_before_scan",
 )
-OPTIONAL = ("brain_mask_path", "split")
+OPTIONAL = ("brain_mask_path", "split", "t1ce_series", "flair_series", "h3_alteration", "exclude")
+EXCLUSIONS = {
+    "other_tumour": "another intracranial tumour",
+    "other_cns_disease": "another disease of the central nervous system",
+    "severe_artefact": "severe artefact",
+    "no_consent": "no consent",
+    "withdrawn": "consent withdrawn",
+    "not_assessable": "not assessable",
+    "no_pathology": "no pathology",
+}
+"""R6-R9: what a person may write into the column `exclude`, and what the flow diagram calls it."""
 
 
 def _empty_is_none(value: object) -> object:
@@ -64,10 +74,17 @@ class _Row(BaseModel):
     treated_before_scan: Literal["no", "yes", ""]
     brain_mask_path: str = ""
     split: Literal["train", "test", ""] = ""
+    t1ce_series: str = ""
+    flair_series: str = ""
+    h3_alteration: Literal["", "h3.3_k27m", "h3.1_or_h3.2_k27m", "ezhip", "egfr", "unspecified"] = ""
+    exclude: Literal[
+        "", "other_tumour", "other_cns_disease", "severe_artefact", "no_consent", "withdrawn", "not_assessable",
+        "no_pathology",
+    ] = ""  # fmt: skip
 
 
 def read_manifest(path: Path, *, site: str) -> tuple[CaseRow, ...]:
-    """All cases of the manifest, in the order of their pseudonyms.
+    """All cases of the manifest (CSV or XLSX), in the order of their pseudonyms.
 
     Paths in it start at the manifest's folder.  A case that the protocol's criteria exclude stays in the
     list with the reason.  InputError `manifest-invalid` names every faulty row, field and value.
@@ -99,21 +116,7 @@ def read_manifest(path: Path, *, site: str) -> tuple[CaseRow, ...]:
 
 def _read_rows(path: Path, site: str) -> tuple[list[dict[str, str]], list[str]]:
     """Cells by column, and what is wrong with the columns."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = [name.strip() for name in reader.fieldnames or []]
-            reader.fieldnames = columns
-            rows = [dict(row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            "manifest-unreadable",
-            site=site,
-            field="manifest",
-            problem="The manifest cannot be read.",
-            fix="Check the path in the site file; the file must be CSV in UTF-8.",
-            local=f"{path}: {type(error).__name__}",
-        ) from None
+    columns, rows = read_spreadsheet(path, site=site)
     missing = [name for name in COLUMNS if name not in columns]
     unknown = [name for name in columns if name not in (*COLUMNS, *OPTIONAL)]
     faults = [f"column {name!r} is missing. Add it; its cells may be empty where unknown." for name in missing]
@@ -146,11 +149,18 @@ def _to_case_row(row: _Row, folder: Path) -> CaseRow:
         h3_method=row.h3_method,
         split=row.split,
         excluded_because=_exclusion(row),
+        t1ce_series=row.t1ce_series,
+        flair_series=row.flair_series,
+        scan_to_tissue_days=row.scan_to_tissue_days,
     )
 
 
 def _exclusion(row: _Row) -> str:
-    """The paper's criteria (R6); an empty reason means eligible."""
+    """The paper's criteria (R6-R9), the first that holds; an empty reason means eligible."""
+    if row.exclude:
+        return EXCLUSIONS[row.exclude]
+    if not (row.t1ce_path and row.flair_path):
+        return "T1CE or FLAIR is missing"
     if row.treated_before_scan == "yes":
         return "treated before the scan"
     if row.location == "other":

@@ -11,6 +11,9 @@ import SimpleITK as sitk
 from nibabel.filebasedimages import ImageFileError
 
 from client.case import Case, CaseRow
+from client.ingest.dicom.choose import Candidate
+from client.ingest.dicom.faults import refusal
+from client.ingest.dicom.read_dicom import DicomFolders
 from common.errors import InputError
 
 __all__ = ["has_finite_voxels", "input_fingerprint", "inputs_are_there", "read_case"]
@@ -18,19 +21,32 @@ __all__ = ["has_finite_voxels", "input_fingerprint", "inputs_are_there", "read_c
 TOLERANCE = 1e-3
 
 
-def read_case(row: CaseRow) -> Case:
-    """Read from NIfTI files or DICOM series folders; masks, where the manifest names them, lie on T1CE's grid.
+def read_case(row: CaseRow, *, dicom: DicomFolders | None = None) -> Case:
+    """Read from NIfTI files or DICOM folders; masks, where the manifest names them, lie on T1CE's grid.
 
+    dicom: needed where a path is a folder.
     InputError: sequence-missing, file-missing, image-unreadable, image-not-3d, image-not-finite,
-    same-image-twice, mask-empty, mask-not-binary, mask-other-grid.
+    same-image-twice, mask-empty, mask-not-binary, mask-other-grid; for DICOM the codes of
+    `client.ingest.dicom.faults.REFUSALS`.
     """
-    images = {}
-    for field, path in (("t1ce_path", row.t1ce_path), ("flair_path", row.flair_path)):
+    images: dict[str, sitk.Image] = {}
+    picked: list[Candidate] = []
+    for field, path, named in (
+        ("t1ce_path", row.t1ce_path, row.t1ce_series),
+        ("flair_path", row.flair_path, row.flair_series),
+    ):
         if not path:
             raise _fault(
                 row, field, "sequence-missing", "A sequence is missing.", "Name its file, or exclude the case."
             )
-        images[field] = _read_image(row, field, Path(path))
+        if dicom is not None and Path(path).is_dir():
+            picked.append(dicom.pick(Path(path), field, named=named, case=row.pseudonym))
+            image = _said_of(row, field, dicom, picked[-1])
+        else:
+            image = _load_image(row, field, Path(path))
+        images[field] = _as_one_volume(row, field, image)
+    if len({candidate.series.first.patient for candidate in picked}) > 1:
+        raise refusal("patients-differ", case=row.pseudonym, field="flair_path")
     t1ce, flair = images["t1ce_path"], images["flair_path"]
     if t1ce.GetSize() == flair.GetSize() and np.array_equal(
         sitk.GetArrayViewFromImage(t1ce), sitk.GetArrayViewFromImage(flair)
@@ -48,8 +64,8 @@ def read_case(row: CaseRow) -> Case:
 
 
 def input_fingerprint(row: CaseRow) -> str:
-    """SHA-256 over the bytes of every file the case is made of."""
-    digest = hashlib.sha256()
+    """SHA-256 over the bytes of every file the case is made of, and over the names of series that a person chose."""
+    digest = hashlib.sha256(f"{row.t1ce_series}|{row.flair_series}|".strip("|").encode())
     for field in ("t1ce_path", "flair_path", "mask_path", "brain_mask_path"):
         path = getattr(row, field)
         digest.update(f"{field}:".encode())
@@ -65,17 +81,25 @@ def inputs_are_there(row: CaseRow) -> bool:
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted(file for file in path.iterdir() if file.is_file())
+        return sorted(file for file in path.rglob("*") if file.is_file())
     return [path] if path.exists() else []
 
 
-def _read_image(row: CaseRow, field: str, path: Path) -> sitk.Image:
-    """One 3-D image of finite values, as float32."""
+def _said_of(row: CaseRow, field: str, dicom: DicomFolders, picked: Candidate) -> sitk.Image:
+    """The image; what is wrong with it names case and field."""
+    try:
+        return dicom.read(picked)
+    except InputError as error:
+        error.case, error.field = row.pseudonym, field
+        raise
+
+
+def _load_image(row: CaseRow, field: str, path: Path) -> sitk.Image:
     if not path.exists():
         raise _fault(row, field, "file-missing", "A file is not there.", "Check the path in the manifest.", path)
     try:
-        finite = path.is_dir() or has_finite_voxels(path)
-        image = _read_series(path) if path.is_dir() else sitk.ReadImage(str(path))
+        finite = has_finite_voxels(path)
+        image = sitk.ReadImage(str(path))
     except (RuntimeError, OSError, EOFError, ValueError, ImageFileError) as error:
         raise _fault(
             row,
@@ -85,13 +109,18 @@ def _read_image(row: CaseRow, field: str, path: Path) -> sitk.Image:
             "Export it again.",
             f"{path}: {type(error).__name__}: {error}",
         ) from None
-    if image.GetDimension() != 3 or min(image.GetSize()) < 2 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise _fault(
-            row, field, "image-not-3d", "An image is not one 3-D volume.", "Export one volume per sequence.", path
-        )
-    image = sitk.Cast(image, sitk.sitkFloat32)
-    if not finite or not np.isfinite(sitk.GetArrayViewFromImage(image)).all():
+    if not finite:
         raise _fault(row, field, "image-not-finite", "An image holds NaN or infinite voxels.", "Export it again.", path)
+    return image
+
+
+def _as_one_volume(row: CaseRow, field: str, image: sitk.Image) -> sitk.Image:
+    """One 3-D image of finite values, as float32."""
+    if image.GetDimension() != 3 or min(image.GetSize()) < 2 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise _fault(row, field, "image-not-3d", "An image is not one 3-D volume.", "Export one volume per sequence.")
+    image = sitk.Cast(image, sitk.sitkFloat32)
+    if not np.isfinite(sitk.GetArrayViewFromImage(image)).all():
+        raise _fault(row, field, "image-not-finite", "An image holds NaN or infinite voxels.", "Export it again.")
     return image
 
 
@@ -103,21 +132,14 @@ def has_finite_voxels(path: Path) -> bool:
     return bool(np.isfinite(np.asanyarray(nibabel.load(path).dataobj)).all())
 
 
-def _read_series(folder: Path) -> sitk.Image:
-    """The one DICOM series of a folder."""
-    reader = sitk.ImageSeriesReader()
-    series = reader.GetGDCMSeriesIDs(str(folder))
-    if len(series) != 1:
-        raise RuntimeError(f"{len(series)} DICOM series in the folder; one is needed")
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), series[0]))
-    return reader.Execute()
-
-
 def _read_mask(row: CaseRow, field: str, path: str, t1ce: sitk.Image) -> sitk.Image | None:
-    """A binary mask on T1CE's grid."""
+    """A binary mask on T1CE's grid, its axes turned to T1CE's."""
     if not path:
         return None
-    image = _read_image(row, field, Path(path))
+    image = _as_one_volume(row, field, _load_image(row, field, Path(path)))
+    # A mask drawn on a converted copy may count its voxels from another corner: turned, never resampled.
+    code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(t1ce.GetDirection())
+    image = sitk.DICOMOrient(image, code)
     if image.GetSize() != t1ce.GetSize() or not all(
         np.allclose(ours, theirs, atol=TOLERANCE)
         for ours, theirs in (

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from client.disk import disk_faults
 from common.arrays import FeatureArray, FeatureVector
 
 __all__ = ["CaseFeatures", "FeatureStore"]
@@ -54,7 +55,11 @@ class FeatureStore:
         return (self._folder / key).is_dir()
 
     def save(self, key: str, features: CaseFeatures) -> None:
-        """Write a case."""
+        """Write a case; InputError `disk-full`, `folder-read-only`."""
+        with disk_faults("cache"):
+            self._save(key, features)
+
+    def _save(self, key: str, features: CaseFeatures) -> None:
         beside = self._folder / f".{key}"
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 from client.case import CaseRow
+from client.disk import write_whole
 
 __all__ = ["FingerprintBook"]
 
@@ -31,23 +33,23 @@ class FingerprintBook:
 
     def save(self) -> None:
         """Write beside, then rename."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self._path.with_suffix(".new")
-        beside.write_text(json.dumps(self._known))
-        beside.replace(self._path)
+        write_whole(self._path, json.dumps(self._known).encode())
 
 
 def _stamp(row: CaseRow) -> str:
-    """Paths, sizes and times of all files of the case; a case without files came from a table."""
+    """A hash of paths, sizes and times of all files of the case, and of the series chosen by a person; a case without
+    files came from a table.
+    """
     if not (row.t1ce_path or row.flair_path):
         return f"table|{row.pseudonym}"
-    parts = []
+    parts = [name for name in (row.t1ce_series, row.flair_series) if name]
     for text in (row.t1ce_path, row.flair_path, row.mask_path, row.brain_mask_path):
         path = Path(text) if text else None
         if path is None or not path.exists():
             parts.append(f"{text}:none")
             continue
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             status = file.stat()
             parts.append(f"{file}:{status.st_size}:{status.st_mtime_ns}")
-    return "|".join(parts)
+    # A path may hold a patient's name: the book keeps its hash only.
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()

@@ -11,22 +11,27 @@ never done again.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from client.case import Case, CaseRow, StepRecord, methods_text
+from client.ingest.dicom.read_dicom import DicomFolders
 from client.ingest.manifest import read_manifest
 from client.ingest.read_case import input_fingerprint, inputs_are_there, read_case
 from client.site import Site
 from client.store.feature_store import CaseFeatures, FeatureStore
 from client.store.fingerprints import FingerprintBook
 from client.store.prepared_store import PreparedStore
+from client.store.quarantine import Quarantined, write_quarantine
+from client.store.salt import site_salt
 from client.tasks.case_keys import CaseKeys, case_keys, feature_keys, open_queue, review_required
+from client.tasks.side_by_side import side_by_side
 from common.arrays import FeatureArray
 from common.errors import InputError, StudyError
 from common.seeds import stream
@@ -34,22 +39,25 @@ from common.seeds import stream
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-__all__ = ["THREADS", "CaseOutcome", "PreparationReport", "prepare_cohort"]
+__all__ = ["CaseOutcome", "PreparationReport", "prepare_cohort"]
 
-THREADS = {
-    "OMP_NUM_THREADS": "1",
-    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1",
-    "ANTS_RANDOM_SEED": "1",  # ANTs draws its samples from the clock otherwise
-}
+SCRATCH = ".scratch"
 
 
 @dataclass(frozen=True)
 class CaseOutcome:
-    """reason: why excluded, failed or rejected, or where its review stands; seconds by stage where it was computed."""
+    """reason: why excluded, quarantined or rejected, or where its review stands, for the hospital's screen; seconds by
+    stage where it was computed.
+
+    code, column of the manifest, cure: where a case was quarantined.
+    """
 
     pseudonym: str
-    status: Literal["prepared", "cached", "to_review", "rejected", "excluded", "failed"]
+    status: Literal["prepared", "cached", "to_review", "rejected", "excluded", "quarantined"]
     reason: str = ""
+    code: str = ""
+    column: str = ""
+    cure: str = ""
     warnings: tuple[str, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -81,13 +89,20 @@ def prepare_cohort(
     progress: Callable[[int, int, str], None] = lambda _done, _all, _text: None,
     pictures: bool = True,
 ) -> PreparationReport:
-    """Prepare every eligible case of the site; InputError only for a manifest that cannot be used."""
+    """Prepare every eligible case of the site.
+
+    A case that fails is quarantined and named in the cache's quarantine.json; the others go on.  InputError for a
+    manifest that cannot be used, and for a cache that cannot be written (`disk-full`, `folder-read-only`).
+    """
     rows = read_manifest(site.settings.manifest, site=site.settings.name)
     outcomes, work = _sort_out(rows, site)
+    shutil.rmtree(site.settings.cache / SCRATCH, ignore_errors=True)  # what a killed run left
     progress(len(outcomes), len(rows), "")
     for outcome in _work_through(work, site, pictures):
         outcomes[outcome.pseudonym] = outcome
         progress(len(outcomes), len(rows), f"{outcome.pseudonym} {outcome.status}")
+    shutil.rmtree(site.settings.cache / SCRATCH, ignore_errors=True)
+    write_quarantine(site.settings.cache, [_set_aside(o) for o in outcomes.values() if o.status == "quarantined"])
     store = FeatureStore(site.settings.cache)
     keys = feature_keys(rows, site).values()
     methods = next((store.about(key)["methods"] for key in keys if store.has(key)), "")
@@ -123,21 +138,25 @@ def _sort_out(rows: tuple[CaseRow, ...], site: Site) -> tuple[dict[str, CaseOutc
     return outcomes, work
 
 
+def _set_aside(outcome: CaseOutcome) -> Quarantined:
+    """Without the local face of the error, which may hold a path."""
+    reason = outcome.reason.splitlines()[0].partition(": ")[2]
+    return Quarantined(outcome.pseudonym, outcome.code, outcome.column, reason, outcome.cure)
+
+
 def _work_through(work: list[_Work], site: Site, pictures: bool) -> Iterator[CaseOutcome]:
     """Outcomes as they come."""
-    if not work:
-        return
-    workers = min(site.settings.workers or os.cpu_count() or 1, len(work))
-    before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(THREADS)  # the workers' libraries read them when they load
-    try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            futures = [pool.submit(_prepare_case, case, site, pictures) for case in work]
-            for future in as_completed(futures):
-                yield future.result()
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    workers = min(site.settings.workers or os.cpu_count() or 1, max(1, len(work)))
+    cases = {case.row.pseudonym: case for case in work}
+    for name, outcome in side_by_side(cases, partial(_prepare_case, site=site, pictures=pictures), workers=workers):
+        yield outcome or _killed(cases[name].row)
+
+
+def _killed(row: CaseRow) -> CaseOutcome:
+    """The operating system ended the worker twice, the second time with nothing beside it."""
+    fix = "Give the machine more memory, or set `workers: 1` in the site file; the same command goes on."
+    reason = f"worker-killed: The operating system ended the process that prepared the case.\n  fix:   {fix}"
+    return CaseOutcome(row.pseudonym, "quarantined", reason, "worker-killed", cure=fix)
 
 
 def _prepare_case(work: _Work, site: Site, pictures: bool) -> CaseOutcome:
@@ -147,9 +166,17 @@ def _prepare_case(work: _Work, site: Site, pictures: bool) -> CaseOutcome:
         return _pipeline(work, site, pictures, seconds)
     except StudyError as error:
         error.case, error.site = name, site.settings.name
-        return CaseOutcome(name, "failed", error.explain(), seconds=seconds)
-    except Exception:  # noqa: BLE001  # a library's failure on one image must not stop the others
-        return CaseOutcome(name, "failed", traceback.format_exc(), seconds=seconds)
+        return CaseOutcome(name, "quarantined", error.explain(), error.code, error.field, error.fix, seconds=seconds)
+    except Exception as error:  # noqa: BLE001  # a library's failure on one image must not stop the others
+        cure = "Report the place of the error."
+        return CaseOutcome(name, "quarantined", _place_of(error), "unexpected", cure=cure, seconds=seconds)
+
+
+def _place_of(error: Exception) -> str:
+    """Type and lines of the code, without the text: a library may quote a header or a file name in it."""
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    lines = " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
+    return f"unexpected: {type(error).__name__} at {lines}"
 
 
 def _pipeline(work: _Work, site: Site, pictures: bool, seconds: dict[str, float]) -> CaseOutcome:
@@ -197,7 +224,8 @@ def _segmented(row: CaseRow, site: Site, clock: _Clock) -> Case:
     from client.segment.segment import segment_whole_tumour
 
     settings = site.protocol.segmentation
-    case = read_case(row)
+    cache = site.settings.cache
+    case = read_case(row, dicom=DicomFolders(salt=site_salt(cache), scratch=cache / SCRATCH))
     clock.lap("read")
     case = preprocess(case, site.protocol.preprocessing)
     clock.lap("preprocess")

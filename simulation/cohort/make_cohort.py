@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -27,11 +28,13 @@ from simulation.cohort.render import render_scene
 from simulation.cohort.scanner import SCANNERS, acquire, draw_motion
 from simulation.cohort.settings import CohortSettings
 from simulation.cohort.tumour import draw_location, grow_tumour
-from simulation.cohort.write_dicom import write_series
+from simulation.cohort.write_dicom import STUDY_DATE, patient_id, write_series
 
 __all__ = ["COLUMNS", "CohortSettings", "make_cohort"]
 
 COLUMNS = (*MANIFEST_COLUMNS, "brain_mask_path")
+SHEET_COLUMNS = ("patient_id", "label", "h3_method", "age_years", "sex", "location", "tissue_date", "treated_before_scan",
+                 "mask_path", "brain_mask_path")  # fmt: skip
 SHARES = {None: (0.4, 0.3, 0.3), True: (0.60, 0.25, 0.15), False: (0.15, 0.25, 0.60)}
 
 
@@ -169,4 +172,24 @@ def _write_manifest(folder: Path, settings: CohortSettings, people: list[_Person
             }
             writer.writerow(cells)
     beside.replace(path)
+    if settings.dicom:
+        _write_sheet(folder, people)
     return path
+
+
+def _write_sheet(folder: Path, people: list[_Person]) -> None:
+    """What a hospital has beside its DICOM: `fedmidline-site init --dicom images --sheet clinical.csv`."""
+    with (folder / "clinical.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, SHEET_COLUMNS, extrasaction="ignore")
+        writer.writeheader()
+        for p in people:
+            days = timedelta(days=p.scan_to_tissue_days)
+            writer.writerow({
+                **asdict(p),
+                "patient_id": patient_id(p.pseudonym),
+                "label": "altered" if p.altered else "not_altered",
+                "tissue_date": (STUDY_DATE + days).isoformat(),
+                "treated_before_scan": "no",
+                "mask_path": f"truth/{p.pseudonym}/tumour.nii.gz",
+                "brain_mask_path": f"truth/{p.pseudonym}/brain.nii.gz",
+            })  # fmt: skip

@@ -5,6 +5,7 @@ Names and numbers are invented; UIDs are derived from the pseudonym, so that a c
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,16 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from simulation.cohort.scanner import Scanner
 
-__all__ = ["write_series"]
+__all__ = ["STUDY_DATE", "patient_id", "write_series"]
+
+STUDY_DATE = date(2020, 1, 1)
 
 DESCRIPTIONS = {"t1ce": "AX T1 CE", "flair": "AX T2 FLAIR NAV"}
+
+
+def patient_id(pseudonym: str) -> str:
+    """The number under which the invented hospital knows the case."""
+    return f"SYN-{pseudonym}"
 
 
 def write_series(image: sitk.Image, folder: Path, *, scanner: Scanner, sequence: str, pseudonym: str) -> None:
@@ -51,9 +59,10 @@ def _series_header(image: sitk.Image, scanner: Scanner, sequence: str, pseudonym
     header.Modality = "MR"
     header.Manufacturer, header.ManufacturerModelName = scanner.manufacturer, scanner.model
     header.MagneticFieldStrength = "3"
-    header.PatientName, header.PatientID = "SYNTHETIC^CASE", f"SYN-{pseudonym}"
+    header.PatientName, header.PatientID = "SYNTHETIC^CASE", patient_id(pseudonym)
     header.PatientBirthDate = header.PatientSex = ""
-    header.StudyDate, header.StudyTime, header.AccessionNumber, header.StudyID = "20200101", "120000", "", "1"
+    header.StudyDate, header.StudyTime = f"{STUDY_DATE:%Y%m%d}", "120000"
+    header.AccessionNumber, header.StudyID = "", "1"
     header.ReferringPhysicianName = header.PositionReferenceIndicator = header.Laterality = ""
     header.SeriesNumber = "1" if sequence == "flair" else "2"
     header.SeriesDescription = DESCRIPTIONS[sequence]

@@ -19,9 +19,11 @@ from client.preprocess.preprocess import preprocess
 from client.review.masks import write_image
 from client.site import open_site
 from client.store.cohort import read_repeats
+from client.store.quarantine import read_quarantine
 from client.tasks.load_cohort import load_cohort
-from client.tasks.prepare_cohort import THREADS, prepare_cohort
+from client.tasks.prepare_cohort import prepare_cohort
 from client.tasks.review_case import accept_case, finish_case, open_case, reopen_case
+from client.tasks.side_by_side import THREADS
 from common.config.preprocessing import PreprocessingSettings
 from common.config.protocol import Protocol
 from common.config.radiomics import RadiomicsSettings
@@ -63,9 +65,10 @@ def test_good_cases_are_prepared_bad_ones_named_and_nothing_is_done_twice(tmp_pa
     second = {o.pseudonym: o for o in prepare_cohort(site).outcomes}
 
     names = [row["pseudonym"] for row in rows]
-    assert [first[n].status for n in names] == ["failed", "prepared", "failed", "excluded"]
+    assert [first[n].status for n in names] == ["quarantined", "prepared", "quarantined", "excluded"]
     assert first[names[0]].reason.startswith("different-patients")
     assert first[names[2]].reason.startswith("image-unreadable")
+    assert [q.code for q in read_quarantine(tmp_path / "cache")] == ["different-patients", "image-unreadable"]
     assert second[names[1]].status == "cached"
     assert (tmp_path / "cache" / "pictures" / f"{names[1]}.png").stat().st_size > 10_000
     cohort = load_cohort(site)

@@ -65,6 +65,17 @@ def test_a_good_case_is_read(tmp_path):
     assert "case-1" not in repr(case)
 
 
+def test_a_mask_that_counts_from_another_corner_is_turned(tmp_path):
+    """Flipped axes with the matching direction are the same place."""
+    row = _row(tmp_path)
+    straight = sitk.ReadImage(row.mask_path)
+    sitk.WriteImage(sitk.Flip(straight, (True, False, True)), str(tmp_path / "flipped.nii.gz"))
+
+    mask = read_case(_row(tmp_path, mask_path=str(tmp_path / "flipped.nii.gz"))).tumour_mask
+
+    assert np.array_equal(sitk.GetArrayFromImage(straight), sitk.GetArrayFromImage(mask))
+
+
 @pytest.mark.parametrize("code", BAD)
 def test_bad_images(tmp_path, code):
     field, make = BAD[code]

@@ -230,7 +230,7 @@ def test_a_drive_that_is_away_takes_no_review_away(site: Site):
     keys, image = keys_of(site), site.settings.manifest.parent / "0.nii.gz"
     away = image.rename(image.with_suffix(".away"))
 
-    assert "failed" == prepare_cohort(site).outcomes[0].status
+    assert "quarantined" == prepare_cohort(site).outcomes[0].status
 
     away.rename(image)
     assert "accepted" == open_queue(site).find("case-00").state

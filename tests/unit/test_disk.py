@@ -1,0 +1,73 @@
+"""Files are there whole or not at all, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from client.disk import disk_faults, write_whole
+from client.tasks.convert_folder import convert_folder
+from common.errors import InputError
+from tests.dicom_files import write_series
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    write_whole(path, b"old")
+
+    def full(*_args: object):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("client.disk.os.fsync", full)
+    with pytest.raises(InputError, match="disk-full"):
+        write_whole(path, b"new")
+
+    assert b"old" == path.read_bytes()
+    assert ["a.json"] == [p.name for p in tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(28, "disk-full"), (122, "disk-full"), (13, "folder-read-only"), (30, "folder-read-only")]
+)
+def test_the_systems_words_become_the_studys(number, code):
+    with pytest.raises(InputError, match=code) as caught, disk_faults("cache"):
+        raise OSError(number, "/data/DOE^JOHN")
+
+    assert "DOE" not in caught.value.explain()
+
+
+def test_other_errors_stay_what_they_are():
+    with pytest.raises(FileNotFoundError), disk_faults("cache"):
+        raise FileNotFoundError(2, "x")
+
+
+def test_a_conversion_killed_in_the_middle_is_finished_by_the_next(tmp_path):
+    """SIGKILL as soon as the first image is there: what is there is whole, and the next run makes the rest."""
+    for seed in range(12):
+        write_series(tmp_path / "in" / str(seed), seed=seed, SeriesNumber=seed + 1)
+    code = (
+        "from pathlib import Path\nfrom client.tasks.convert_folder import convert_folder\n"
+        f"convert_folder(Path({str(tmp_path / 'in')!r}), Path({str(tmp_path / 'out')!r}), salt=b'0' * 32)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as process:
+        while process.poll() is None and not list((tmp_path / "out").rglob("*.nii.gz")):
+            time.sleep(0.01)
+        process.kill()
+    whole = [nibabel.load(path) for path in (tmp_path / "out").rglob("*.nii.gz")]
+    shapes = [np.asanyarray(image.dataobj).shape for image in whole]
+
+    report = convert_folder(tmp_path / "in", tmp_path / "out", salt=b"0" * 32)
+
+    assert 1 <= len(shapes) < 12
+    assert {(10, 12, 6)} == set(shapes)
+    assert ["converted"] * 12 == [outcome.status for outcome in report.outcomes]
+    files = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert 12 == len(files), files
