@@ -40,9 +40,8 @@ def apply_native_edit(base: sitk.Image, edited: sitk.Image, transform: sitk.Tran
     return sitk.Cast(sitk.And(sitk.Or(base > 0, fine[0] > 0), sitk.Not(fine[1] > 0)), sitk.sitkUInt8)
 
 
-def read_series(path: Path, *, pseudonym: str) -> list[Dataset]:
-    """The images of one series, sorted along the slices; InputError where the case was not read from DICOM."""
-    files = sorted(file for file in (path.iterdir() if path.is_dir() else [path]) if file.is_file())
+def read_series(files: Sequence[Path], *, pseudonym: str) -> list[Dataset]:
+    """The images of one series, sorted along the slices; InputError where the files are not one DICOM series."""
     try:
         datasets = [pydicom.dcmread(file) for file in files]
     except (pydicom.errors.InvalidDicomError, OSError):
@@ -55,7 +54,7 @@ def read_series(path: Path, *, pseudonym: str) -> list[Dataset]:
             field="t1ce_path",
             problem="The T1CE of the case is not one DICOM series.",
             fix="DICOM objects can only refer to DICOM images; use NIfTI masks for this case.",
-            local=f"{path}: {len(series)} series",
+            local=f"{len(files)} files of {len(series)} series",
         )
     if len(datasets) > 1:
         row, column = (np.array(datasets[0].ImageOrientationPatient[i : i + 3], float) for i in (0, 3))

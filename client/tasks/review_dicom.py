@@ -61,8 +61,9 @@ def import_dicom(
 
 def _sources(site: Site, pseudonym: str) -> list[Dataset]:
     rows = {row.pseudonym: row for row in read_manifest(site.settings.manifest, site=site.settings.name)}
-    path = Path(rows[pseudonym].t1ce_path) if pseudonym in rows else Path()
-    return read_series(path, pseudonym=pseudonym)
+    path = Path(rows[pseudonym].t1ce_path) if pseudonym in rows else Path("no such case")
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return read_series(files, pseudonym=pseudonym)
 
 
 def _automatic(site: Site, case: ReviewCase) -> sitk.Image:

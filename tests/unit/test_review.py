@@ -26,6 +26,7 @@ from client.review.check_mask import check_mask, describe_mask, read_mask
 from client.review.compare import compare, surface_distance_95
 from client.review.masks import write_image
 from client.site import Site, open_site
+from client.store.feature_store import FeatureStore
 from client.store.prepared_store import PreparedStore
 from client.tasks.case_keys import feature_keys, open_queue
 from client.tasks.prepare_cohort import prepare_cohort
@@ -222,6 +223,24 @@ def test_an_edited_brain_or_automatic_mask_invalidates(site: Site, which: str):
     assert ("invalidated", f"the {which} mask changed") == (after.state, after.reason)
     assert not PreparedStore(site.settings.cache).has(preparation)
     assert {} == keys_of(site)
+
+
+@pytest.mark.slow
+def test_prepare_goes_on_where_it_was_killed_and_measures_the_accepted_mask(tmp_path: Path):
+    """The input files here are no images: whatever succeeds was taken from the finished steps."""
+    site = open_site(write_review_site(tmp_path, 2))
+    for name in ("log.jsonl", "log.head"):
+        (site.settings.cache / "review" / name).unlink()  # killed between the images and the queue
+
+    assert ["to_review", "to_review"] == [o.status for o in prepare_cohort(site, pictures=False).outcomes]
+    reading = read_whole(site, "case-01").readings[0]
+    report = prepare_cohort(site)
+
+    assert ["to_review", "prepared"] == [o.status for o in report.outcomes]
+    store = FeatureStore(site.settings.cache)
+    values = dict(zip(site.protocol.radiomics.names(), store.radiomics(keys_of(site)["case-01"]), strict=True))
+    assert values["T1CE_original_shape_VoxelVolume"] / 1000 == pytest.approx(reading.volume_ml, rel=1e-6)
+    assert "accepted it, blind to the label" in report.methods
 
 
 def test_a_drive_that_is_away_takes_no_review_away(site: Site):

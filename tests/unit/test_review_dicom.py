@@ -59,7 +59,7 @@ def automatic(site: Site) -> sitk.Image:
 
 
 def sources(site: Site) -> list[Dataset]:
-    return read_series(site.settings.manifest.parent / "t1ce", pseudonym="p")
+    return read_series(list((site.settings.manifest.parent / "t1ce").iterdir()), pseudonym="p")
 
 
 def overlap(one: sitk.Image, other: sitk.Image) -> float:
