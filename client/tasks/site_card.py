@@ -23,7 +23,19 @@ from common.metrics.subgroups import MIN_CELL, withheld_levels
 
 __all__ = ["ACTIONS", "SafeTable", "render_card", "safe_table", "what_leaves"]
 
-ACTIONS = ("qualify", "combat", "moments", "quantiles", "contingency", "covariance", "anova", "train_round", "evaluate")
+ACTIONS = (
+    "qualify",
+    "combat",
+    "moments",
+    "repeats",
+    "quantiles",
+    "contingency",
+    "covariance",
+    "anova",
+    "train_round",
+    "evaluate",
+    "score_cells",
+)
 AGES = ("under 18", "18-39", "40-59", "60 and over", "not stated")
 LOCATIONS = ("thalamus", "brainstem", "medulla", "corpus_callosum", "basal_ganglia", "third_ventricle",
              "fourth_ventricle", "pineal", "not stated")  # fmt: skip
