@@ -31,7 +31,6 @@ def combine(arrays: Sequence[Array], rule: Callable[[Array], Array]) -> Array:
 
 def weighted_sum(arrays: Sequence[Array], factors: Sequence[float]) -> Array:
     """Sum of factor x array."""
-
     flat = [np.ascontiguousarray(array).reshape(-1) for array in arrays]
     result = np.empty(flat[0].size, np.float32)
     for begin in range(0, result.size, WIDTH):
