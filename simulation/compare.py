@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import torch
 
 from client.ingest.manifest import read_manifest
 from client.site import Site, open_site
@@ -103,6 +104,7 @@ def compare(
             problem="There is no arm of this name.",
             fix=f"Take some of: {', '.join(ARMS)}.",
         )
+    torch.set_num_threads(1)
     site = open_site(site_file)
     everyone = load_cohort(site)
     found: dict[str, list[float]] = {}
@@ -192,15 +194,22 @@ def _federated(replica: _Replica, **training: Any) -> _Judged:
     return _Judged({"": _margins(run.model, replica)}, float(np.mean(run.bytes_up)))
 
 
+def _here(replica: _Replica) -> Protocol:
+    """For one computer: nothing travels, so nothing is rounded."""
+    here = {"encoding": "float32", "broadcast": "float32"}
+    return replica.protocol.model_copy(update={"training": replica.protocol.training.model_copy(update=here)})
+
+
 def _pooled(replica: _Replica) -> _Judged:
-    run = federated_training({"all": replica.training}, replica.start, replica.protocol)
+    run = federated_training({"all": replica.training}, replica.start, _here(replica))
     return _Judged({"": _margins(run.model, replica)})
 
 
 def _alone(replica: _Replica) -> _Judged:
     """Each hospital's statistics, selection and training are its own."""
+    protocol = _here(replica)
     models = {
-        name: federated_training({name: cases}, _start(cases, replica.protocol), replica.protocol).model
+        name: federated_training({name: cases}, _start(cases, protocol), protocol).model
         for name, cases in replica.sites.items()
     }
     return _Judged({name: _margins(model, replica) for name, model in models.items()})

@@ -69,7 +69,7 @@ def pooled_oracle(cohort: SiteCohort, protocol: Protocol, *, site: str, device: 
     site: names the stream of batches, so that a federation of this one site trains bit for bit alike.
     """
     start = pooled_start(cohort.training, protocol)
-    here = protocol.training.model_copy(update={"encoding": "float32"})  # nothing travels
+    here = protocol.training.model_copy(update={"encoding": "float32", "broadcast": "float32"})  # nothing travels
     alone = protocol.model_copy(update={"training": here})
     run = federated_training({site: cohort.training}, start.model, alone, device=device)
     return replace(start, model=run.model, losses=run.losses)

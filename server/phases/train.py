@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from common.messages.base import Reply, Request
+from common.messages.broadcast import sent_change
 from common.messages.train_round import TrainRoundReply, TrainRoundRequest
 from common.messages.update_gate import check_cases, check_changes, check_round
 from common.messages.weight_update import WeightUpdate, unpack
@@ -34,13 +35,16 @@ class Train(Phase):
         training = state.protocol.training
         if state.stopped_early or state.rounds_done >= training.rounds:
             return None
-        if not state.weights:
-            state = state.evolve(weights=_first_weights(state))
+        first, round_number = _first_weights(state), state.rounds_done + 1
+        state = state.evolve(weights=dict(state.weights or first))
+        change = sent_change(state.weights, first, training, seed=state.protocol.seed, round_number=round_number)
+        model = state.model()
         return TrainRoundRequest(
             fingerprint=state.protocol.fingerprint(),
             study=state.study,
-            round=state.rounds_done + 1,
-            model=state.model(),
+            round=round_number,
+            model=model if change is None else model.model_copy(update={"weights": {}}),
+            change=change,
             class_weights=_class_weights(state) if training.class_weights else (1.0, 1.0),
             control=state.strategy_memory if training.strategy == "scaffold" else {},
         )
@@ -63,7 +67,7 @@ class Train(Phase):
             return reply
         check_round(reply.round, request.round)
         check_cases(reply.cases, sum(state.qualified[reply.site].training_cases))
-        changes = unpack(reply.update, request.model.weights)
+        changes = unpack(reply.update, state.weights or _first_weights(state))
         check_changes(changes, state.protocol.training)
         return reply.model_copy(update={"update": WeightUpdate.model_construct(encoding="float32", parts=changes)})
 

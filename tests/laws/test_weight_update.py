@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from common.config.training import TrainingSettings
 from common.errors import WireError
+from common.messages.broadcast import received_weights, sent_change
 from common.messages.update_gate import check_cases, check_changes, check_round
 from common.messages.weight_update import LowRank, WeightUpdate, pack, unpack
 from common.seeds import stream
@@ -69,6 +70,22 @@ def test_low_rank_factors_come_back_as_their_product(encoding, bound):
     found = unpack(packed, before)["big"]
     assert np.linalg.norm(found - expected) < bound * np.linalg.norm(expected)
     assert sum(part.nbytes for part in packed.parts.values()) < 0.5 * before["big"].nbytes
+
+
+@pytest.mark.parametrize(("broadcast", "bound"), [("float32", 0), ("float16", 2.0**-11), ("int8", 1 / 127)])
+def test_the_broadcast_model_is_the_servers_but_for_one_rounding(broadcast, bound):
+    """In the first round nothing has changed and nothing is rounded."""
+    first, change = make_changes(8)
+    weights = {name: first[name] + change[name] for name in first}
+    training = TrainingSettings(broadcast=broadcast)
+
+    sent = sent_change(weights, first, training, seed=1, round_number=2)
+    found = weights if sent is None else received_weights(sent, first)
+
+    assert np.abs(found["big"] - weights["big"]).max() <= bound * np.abs(change["big"]).max() * 1.01 + 1e-10
+    begun = sent_change(first, first, training, seed=1, round_number=1)
+    if begun is not None:
+        np.testing.assert_array_equal(first["big"], received_weights(begun, first)["big"])
 
 
 def _broken(change):
