@@ -35,7 +35,7 @@ Array = np.ndarray[Any, Any]
 SMALL = 4096
 LEVELS = 127
 WIDTH = 16384
-"""Columns at a time, so that a block stays in the processor's cache."""
+"""Numbers at a time, so that a block stays in the processor's cache."""
 
 KIND: dict[Encoding, Literal["float32", "float16", "int8"]] = {
     "float32": "float32",
@@ -125,14 +125,18 @@ def _shrink(name: str, array: Array, kind: str, rng: np.random.Generator) -> dic
     """The array as `kind`, and its scale."""
     if kind == "float32":
         return {name: array.astype(np.float32)}
-    largest = float(np.abs(array).max(initial=0))
+    largest = max(float(array.max(initial=0)), -float(array.min(initial=0)))
     if kind == "float16":
         scale = float(2.0 ** np.floor(np.log2(largest))) if largest else 1.0
         return {name: (array / np.float32(scale)).astype(np.float16), f"{name}.scale": np.array([scale])}
     scale = largest / LEVELS or 1.0
-    steps = array * np.float32(1 / scale)
-    steps += rng.random(array.shape, dtype=np.float32)
-    whole = np.clip(np.floor(steps, out=steps), -LEVELS, LEVELS).astype(np.int8)
+    whole = np.empty(array.shape, np.int8)
+    flat, source = whole.reshape(-1), array.reshape(-1)
+    for begin in range(0, flat.size, WIDTH):
+        steps = source[begin : begin + WIDTH] * np.float32(1 / scale)
+        steps += rng.random(steps.shape, dtype=np.float32)
+        np.clip(np.floor(steps, out=steps), -LEVELS, LEVELS, out=steps)
+        flat[begin : begin + WIDTH] = steps
     return {name: whole, f"{name}.scale": np.array([scale])}
 
 
