@@ -7,7 +7,7 @@ federated arms take them from the pool.
 
     federated       as the protocol says             pooled          one computer with all cases
     alone           each hospital by itself          one_shot        mean score of the hospitals' own models
-    fedavg ...      another strategy                 adamw           plain AdamW at the sites, averaged
+    fedavg ...      another strategy                 adamw, adamw_pooled   AdamW at 1e-4, averaged
     radiomics_only, visual_only                      t1ce_radiomics, flair_radiomics: one sequence, no visual map
     relu_none, relu_paper_literal                    hidden_64       64 hidden units
     channel_means   the map's 256 channels averaged  int8 ...        another encoding of the updates
@@ -186,22 +186,25 @@ def _margins(model: ModelState, replica: _Replica) -> Scores:
     return safety_margins(replica.test.table, replica.test.visual, model, head=replica.protocol.head, device="cpu")
 
 
-def _federated(replica: _Replica, **training: Any) -> _Judged:
+def _with_training(replica: _Replica, **training: Any) -> _Replica:
     """The protocol with other training settings."""
     settings = type(replica.protocol.training).model_validate({**replica.protocol.training.model_dump(), **training})
-    protocol = replica.protocol.model_copy(update={"training": settings})
-    run = federated_training(replica.sites, replica.start, protocol)
-    return _Judged({"": _margins(run.model, replica)}, float(np.mean(run.bytes_up)))
+    return replace(replica, protocol=replica.protocol.model_copy(update={"training": settings}))
 
 
-def _here(replica: _Replica) -> Protocol:
+def _federated(replica: _Replica, **training: Any) -> _Judged:
+    changed = _with_training(replica, **training)
+    run = federated_training(changed.sites, changed.start, changed.protocol)
+    return _Judged({"": _margins(run.model, changed)}, float(np.mean(run.bytes_up)))
+
+
+def _here(replica: _Replica, **training: Any) -> Protocol:
     """For one computer: nothing travels, so nothing is rounded."""
-    here = {"encoding": "float32", "broadcast": "float32"}
-    return replica.protocol.model_copy(update={"training": replica.protocol.training.model_copy(update=here)})
+    return _with_training(replica, **{"encoding": "float32", "broadcast": "float32", **training}).protocol
 
 
-def _pooled(replica: _Replica) -> _Judged:
-    run = federated_training({"all": replica.training}, replica.start, _here(replica))
+def _pooled(replica: _Replica, **training: Any) -> _Judged:
+    run = federated_training({"all": replica.training}, replica.start, _here(replica, **training))
     return _Judged({"": _margins(run.model, replica)})
 
 
@@ -279,13 +282,15 @@ def _visual_only(replica: _Replica) -> _Judged:
     return _federated(replace(replica, start=_fresh(replica.start.model_copy(update=nothing), replica.protocol)))
 
 
+ADAMW: dict[str, Any] = {"strategy": "fedavg", "optimiser": "adamw", "learning_rate": 1e-4}
 ARMS: dict[str, Arm] = {
     "federated": _federated,
     "pooled": _pooled,
     "alone": _alone,
     "one_shot": _one_shot,
     **{name: partial(_federated, strategy=name) for name in get_args(StrategyName)},
-    "adamw": partial(_federated, strategy="fedavg", optimiser="adamw", learning_rate=1e-4),
+    "adamw": partial(_federated, **ADAMW),
+    "adamw_pooled": partial(_pooled, **ADAMW),
     "radiomics_only": _radiomics_only,
     "t1ce_radiomics": partial(_radiomics_only, sequence="T1CE"),
     "flair_radiomics": partial(_radiomics_only, sequence="FLAIR"),

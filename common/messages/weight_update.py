@@ -28,7 +28,7 @@ from common.config.training import Encoding
 from common.errors import WireError
 from common.messages.base import Arrays, Message
 
-__all__ = ["SMALL", "Change", "LowRank", "WeightUpdate", "pack", "unpack"]
+__all__ = ["SMALL", "Change", "LowRank", "WeightUpdate", "open_update", "pack", "unpack", "unpack_one"]
 
 Array = np.ndarray[Any, Any]
 
@@ -95,7 +95,15 @@ def pack(changes: Mapping[str, Change], encoding: Encoding, rng: np.random.Gener
 
 
 def unpack(update: WeightUpdate, before: Mapping[str, Array]) -> dict[str, Array]:
-    """The changes, float32, one per array of `before`.
+    """The changes, float32, one per array of `before`; errors as `open_update`."""
+    return {
+        name: change.dense(before[name]) if isinstance(change, LowRank) else change
+        for name, change in open_update(update, before).items()
+    }
+
+
+def open_update(update: WeightUpdate, before: Mapping[str, Array]) -> dict[str, Change]:
+    """The changes in float32, low-rank ones as their factors.
 
     WireError `update-keys`, `update-shape` or `update-dtype` names the part that is not as it must be.
     """
@@ -107,7 +115,13 @@ def unpack(update: WeightUpdate, before: Mapping[str, Array]) -> dict[str, Array
     return changes
 
 
-def _decode(name: str, weight: Array, encoding: Encoding, parts: dict[str, Array]) -> Array:
+def unpack_one(update: WeightUpdate, name: str, before: Array) -> Array:
+    """The change of one array, float32; the update has been opened and checked before."""
+    change = _decode(name, before, update.encoding, dict(update.parts))
+    return change.dense(before) if isinstance(change, LowRank) else change
+
+
+def _decode(name: str, weight: Array, encoding: Encoding, parts: dict[str, Array]) -> Change:
     if weight.size < SMALL:
         return _take(parts, name, "float32", weight.shape)
     if not encoding.startswith("low_rank"):
@@ -118,7 +132,7 @@ def _decode(name: str, weight: Array, encoding: Encoding, parts: dict[str, Array
         raise _wrong("update-shape", f"{name}.left")
     left = _take(parts, f"{name}.left", "float32", (weight.shape[0], rank))
     right = _grow(f"{name}.right", KIND[encoding], (rank, weight.shape[1]), parts)
-    return LowRank(kept, left, right).dense(weight)
+    return LowRank(kept, left, right)
 
 
 def _shrink(name: str, array: Array, kind: str, rng: np.random.Generator) -> dict[str, Array]:

@@ -126,6 +126,17 @@ def test_a_rank_beyond_the_rows_is_refused_before_it_costs_memory():
         unpack(pack({"big": wide, "small": before["small"]}, "low_rank", stream(1, "r")), before)
 
 
+@pytest.mark.parametrize("kept_and_scale", [(0.0, 50.0), (3.0, 1.0), (float("nan"), 1.0), (0.0, float("nan"))])
+def test_a_long_left_factor_cannot_hide_behind_a_short_right_one(kept_and_scale):
+    kept, scale = kept_and_scale
+    left = np.linalg.qr(np.random.default_rng(1).standard_normal((ROWS, 2)))[0].astype(np.float32)
+    right = np.full((2, COLUMNS), 1e-3, np.float32)
+    check_changes({"big": LowRank(0.0, left, right)}, TrainingSettings())
+
+    with pytest.raises(WireError, match="update-too-large"):
+        check_changes({"big": LowRank(kept, np.float32(scale) * left, right)}, TrainingSettings())
+
+
 def test_cases_and_rounds():
     check_cases(3, 3)
     check_round(2, 2)
