@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,8 @@ from common.config.parse import parse_settings
 from common.config.protocol import Protocol
 from server.state import Exchange
 from simulation.cohort.make_cohort import CohortSettings, make_cohort
+from simulation.compare import ARMS, compare
+from simulation.comparison import comparison
 from simulation.partition import Partition
 from simulation.replay import ReplaySettings
 from simulation.run_replay import Progress as ReplayProgress
@@ -107,6 +110,34 @@ def replay(
         screen.print(_headline(report))
 
 
+@app.command(name="compare")
+def compare_arms(
+    out: Annotated[Path, typer.Option(help="folder of a finished replay, whose prepared cases are used")],
+    arms: Annotated[str, typer.Option(help="names, comma between; `all` for every arm")] = "federated,pooled,alone",
+    seeds: Annotated[int, typer.Option(min=1, help="splits of the cohort, numbered from 0")] = 10,
+    partition: Annotated[Partition, typer.Option(help="who holds which case")] = "scanner",
+    sites: Annotated[int, typer.Option(help="how many, unless by scanner")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Ways of training side by side over several splits; writes compare.json into the folder.
+
+    Example: fedmidline-sim compare --out runs/replay --arms federated,pooled,alone,fedavg,scaffold --seeds 10
+    """
+    names = list(ARMS) if arms == "all" else [name.strip() for name in arms.split(",")]
+    with _bars() as bars:
+        bar = bars.add_task("arms", total=seeds * len(names))
+
+        def progress(seed: int, arm: str) -> None:
+            bars.update(bar, advance=1, description=f"seed {seed}: {arm}")
+
+        site = out / "single-centre" / "site.yaml"
+        results = compare(site, names, range(seeds), how=partition, sites=sites, progress=progress)
+    table = comparison(results)
+    (out / "compare.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
+    say(table, _comparison(table), as_json=as_json)
+    screen.print(f"written: {out / 'compare.json'}", soft_wrap=True)
+
+
 @app.command()
 def segmenter(
     out: Annotated[Path, typer.Option(help="folder for weights and card")],
@@ -183,3 +214,13 @@ def _headline(report: dict[str, Any]) -> Table:
         shares = (f"{100 * test[what]:.0f} %" for what in ("sensitivity", "specificity"))
         table.add_row(name, f"{test['auc']:.3f}", f"{low:.3f} - {high:.3f}", within, *shares)
     return table
+
+
+def _comparison(table: dict[str, Any]) -> Table:
+    shown = Table("arm", "mean test AUC", "SD", "worst", "minus pooled", "SE", "MB up per round")
+    for name, line in table["arms"].items():
+        difference = line["minus_pooled"]
+        paired = ("-", "-") if difference is None else (f"{difference['mean']:+.3f}", f"{difference['se']:.3f}")
+        size = f"{line['bytes_up'] / 1e6:.2f}" if line["bytes_up"] else "-"
+        shown.add_row(name, f"{line['mean']:.3f}", f"{line['sd']:.3f}", f"{min(line['auc']):.3f}", *paired, size)
+    return shown

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from client.store.cohort import TrainingCases
 from client.tasks.train_round import next_variate, train_and_pack
 from client.training.local_task import LocalTask
 from common.config.protocol import Protocol
+from common.messages.broadcast import received_weights, sent_change
 from common.messages.model import ModelState
 from common.messages.weight_update import unpack
 from common.stats.class_weights import balanced_weights
@@ -52,28 +54,40 @@ def federated_training(
 
     Early stopping and sampling of sites are the study's (server/phases/train.py) and not played here.
     """
+    torch.set_num_threads(1)  # as a hospital does: the same bits, whatever the number of cores
     training = protocol.training
     sites = {name: _Site(held) for name, held in sorted(cases.items())}
     memory: Weights = {}
+    first = model.weights
     losses, sizes = [], []
     for number in range(1, training.rounds + 1):
         updates = []
         loss = 0.0
+        change = sent_change(model.weights, first, training, seed=protocol.seed, round_number=number)
+        received = model if change is None else _with_weights(model, received_weights(change, first))
         for name, site in sites.items():
-            update, size, local = _one_site(name, site, model, protocol, number, memory, cases, device, threads)
+            update, size, local = _one_site(
+                name, site, received, model, protocol, number, memory, cases, device, threads
+            )
             updates.append(update)
             sizes.append(size)
             loss += local * update.cases
         losses.append(loss / sum(u.cases for u in updates))
         after, memory = STRATEGIES[training.strategy](model.weights, updates, memory, training, number)
-        model = model.model_copy(update={"weights": dict(after)})
+        model = _with_weights(model, after)
     per_round = [max(sizes[i : i + len(sites)]) for i in range(0, len(sizes), len(sites))]
     return FederatedRun(model, tuple(losses), tuple(per_round))
+
+
+def _with_weights(model: ModelState, weights: Weights) -> ModelState:
+    """The same model with other weights."""
+    return model.model_copy(update={"weights": dict(weights)})
 
 
 def _one_site(
     name: str,
     site: _Site,
+    received: ModelState,
     model: ModelState,
     protocol: Protocol,
     number: int,
@@ -93,7 +107,7 @@ def _one_site(
     task = LocalTask(
         site.cases.table,
         site.cases.visual,
-        model,
+        received,
         protocol.head,
         training,
         protocol.seed,
@@ -107,8 +121,9 @@ def _one_site(
     sent = train_and_pack(task if training.validation_fraction else replace(task, gram=site.gram))
     site.gram = sent.local.gram
     changes = unpack(sent.packed, model.weights)
+    own_changes = unpack(sent.packed, received.weights) if drift else {}
     if drift:
-        site.variate = next_variate(changes, task, sent.local.cases)
+        site.variate = next_variate(own_changes, task, sent.local.cases)
     total = sum(len(held.table) for held in everyone.values())
     equal = training.weighting == "equal"
     update = SiteUpdate(

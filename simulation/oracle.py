@@ -6,7 +6,7 @@ The federated results must equal these (DESIGN section 1); the replay report pri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,25 +16,21 @@ from sklearn.metrics import mutual_info_score
 from sklearn.preprocessing import StandardScaler
 
 from client.site import Site
-from client.store.cohort import ScoredCases, SiteCohort
+from client.store.cohort import ScoredCases, SiteCohort, TrainingCases
 from client.tasks.load_cohort import case_design
-from client.training.local_task import LocalTask
-from client.training.train import train_locally
 from client.visual_maps import VisualMaps
 from common.catalogue import PAPER_SIGNATURE
 from common.config.protocol import Protocol
 from common.messages.harmoniser import Harmoniser
 from common.messages.model import ModelState
 from common.networks.fused_head import initial_weights
-from common.stats.class_weights import balanced_weights
 from common.stats.combat import BatchDesign
 from common.stats.selection import decorrelated_k_best, ranking, select_mrmr
 from common.tables import TrainingTable
-from server.strategy.strategies import STRATEGIES
-from server.strategy.update import SiteUpdate, Weights
+from simulation.federated_training import federated_training
 from simulation.statistics.federated_combat import CombatSite, federated_combat
 
-__all__ = ["Oracle", "harmonise_pooled", "pooled_oracle", "with_model"]
+__all__ = ["Oracle", "harmonise_pooled", "pooled_oracle", "pooled_start"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,29 @@ class Oracle:
     radiomics_deviation: np.ndarray[Any, Any]
     scores: np.ndarray[Any, Any]
     model: ModelState
-    losses: tuple[float, ...]
+    losses: tuple[float, ...] = ()
+
+
+def pooled_start(training: TrainingCases, protocol: Protocol, *, repeats: np.ndarray[Any, Any] | None = None) -> Oracle:
+    """Standardised and selected, with the study's first weights.
+
+    repeats: (training cases, repetitions, features), where the protocol admits stable features only.
+    """
+    scaler = StandardScaler().fit(training.table.values)
+    scores = _scores(training.table, protocol)
+    signature = _signature(training.table, scores, protocol, _stable(repeats, protocol))
+    columns = [protocol.radiomics.names().index(name) for name in signature]
+    mean, deviation = _visual_moments(training.visual)
+    model = ModelState(
+        harmoniser=Harmoniser(),
+        weights=initial_weights(training.visual.length, len(signature), protocol.head, seed=protocol.seed),
+        signature=signature,
+        radiomics_mean=scaler.mean_[columns],
+        radiomics_deviation=scaler.scale_[columns],
+        visual_mean=mean,
+        visual_deviation=deviation,
+    )
+    return Oracle(scaler.mean_, scaler.scale_, scores, model)
 
 
 def pooled_oracle(
@@ -55,61 +73,17 @@ def pooled_oracle(
     site: str,
     repeats: np.ndarray[Any, Any] | None = None,
     device: str = "cpu",
-    progress: Callable[[int], None] = lambda _: None,
 ) -> Oracle:
     """Standardise, select and train on all training cases of `cohort`, which `harmonise_pooled` has made.
 
     site: names the stream of batches, so that a federation of this one site trains bit for bit alike.
-    repeats: (training cases, repetitions, features), where the protocol admits stable features only.
+    repeats: as in `pooled_start`.
     """
-    training = cohort.training
-    scaler = StandardScaler().fit(training.table.values)
-    scores = _scores(training.table, protocol)
-    signature = _signature(training.table, scores, protocol, _stable(repeats, protocol))
-    columns = [protocol.radiomics.names().index(name) for name in signature]
-    mean, deviation = _visual_moments(training.visual)
-    model = ModelState(
-        harmoniser=Harmoniser(),
-        weights=initial_weights(protocol.visual.length, len(signature), protocol.head, seed=protocol.seed),
-        signature=signature,
-        radiomics_mean=scaler.mean_[columns],
-        radiomics_deviation=scaler.scale_[columns],
-        visual_mean=mean,
-        visual_deviation=deviation,
-    )
-    losses = []
-    memory: Weights = {}
-    exact = protocol.training.model_copy(update={"encoding": "float32"})  # nothing travels here
-    altered = int(training.table.altered.sum())
-    balanced = (
-        balanced_weights(altered, len(training.table) - altered) if protocol.training.class_weights else (1.0, 1.0)
-    )
-    for number in range(1, protocol.training.rounds + 1):
-        task = LocalTask(
-            training.table,
-            training.visual,
-            model,
-            protocol.head,
-            exact,
-            protocol.seed,
-            site,
-            number,
-            device,
-            balanced,
-        )
-        update = train_locally(task)
-        losses.append(update.loss)
-        changes = {name: change for name, change in update.changes.items() if isinstance(change, np.ndarray)}
-        mine = [SiteUpdate(site, update.cases, changes, 1.0, 1.0)]
-        after, memory = STRATEGIES[exact.strategy](model.weights, mine, memory, exact, number)
-        model = with_model(model, after)
-        progress(number)
-    return Oracle(scaler.mean_, scaler.scale_, scores, model, tuple(losses))
-
-
-def with_model(model: ModelState, weights: Weights) -> ModelState:
-    """The same model with other weights."""
-    return model.model_copy(update={"weights": dict(weights)})
+    start = pooled_start(cohort.training, protocol, repeats=repeats)
+    here = protocol.training.model_copy(update={"encoding": "float32", "broadcast": "float32"})  # nothing travels
+    alone = protocol.model_copy(update={"training": here})
+    run = federated_training({site: cohort.training}, start.model, alone, device=device)
+    return replace(start, model=run.model, losses=run.losses)
 
 
 def harmonise_pooled(cohort: SiteCohort, site: Site, owner: Mapping[str, str]) -> SiteCohort:

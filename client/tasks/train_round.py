@@ -16,9 +16,13 @@ from client.store.gram_store import GramStore
 from client.tasks.load_cohort import load_cohort
 from client.training.local_task import LocalTask, LocalUpdate
 from client.training.train import train_locally
+from common.config.protocol import Protocol
+from common.messages.broadcast import received_weights
+from common.messages.model import ModelState
 from common.messages.train_round import TrainRoundReply, TrainRoundRequest
 from common.messages.update_gate import check_changes
 from common.messages.weight_update import WeightUpdate, pack, unpack
+from common.networks.fused_head import initial_weights
 from common.seeds import stream
 
 __all__ = ["SentUpdate", "answer", "next_variate", "train_and_pack"]
@@ -40,7 +44,7 @@ def answer(request: TrainRoundRequest, site: Site) -> TrainRoundReply:
     """One round; what stays here between messages is the cases' Gram matrix and SCAFFOLD's control variate."""
     # One thread of torch's own: the same bits on a laptop, on Ray and in a hospital, whatever the number of cores.
     torch.set_num_threads(1)
-    protocol, name, model = site.protocol, site.settings.name, request.model
+    protocol, name, model = site.protocol, site.settings.name, _with_weights(request, site.protocol)
     training = protocol.training
     cases = load_cohort(site, model.harmoniser).training
     kept = ControlVariates(site.settings.cache, site=name, study=request.study, fingerprint=request.fingerprint)
@@ -72,6 +76,15 @@ def answer(request: TrainRoundRequest, site: Site) -> TrainRoundReply:
         validation_loss=sent.local.validation_loss,
         update=sent.packed,
     )
+
+
+def _with_weights(request: TrainRoundRequest, protocol: Protocol) -> ModelState:
+    """The model that the round starts from."""
+    if request.change is None:
+        return request.model
+    signature = request.model.signature
+    first = initial_weights(protocol.visual.length, len(signature), protocol.head, seed=protocol.seed)
+    return request.model.model_copy(update={"weights": received_weights(request.change, first)})
 
 
 def train_and_pack(task: LocalTask) -> SentUpdate:

@@ -36,7 +36,7 @@ from common.messages.weight_update import SMALL, Change, LowRank
 from common.networks.fused_head import fused_logits
 from common.tables import require_training
 
-__all__ = ["train_gram"]
+__all__ = ["BIG", "train_gram"]
 
 BIG = "visual.weight"
 

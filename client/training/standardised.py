@@ -62,17 +62,17 @@ class StandardisedMaps:
         cases, rows = len(self.maps), len(matrix)
 
         def part(features: slice) -> Tensor:
-            # One array, so that threads hand over one thing: X M' to the left, X X' to the right.
-            width = rows + (cases if gram else 0)
-            total = torch.zeros(cases, width, dtype=torch.float64, device=self.device)
+            # One array, so that threads hand over one thing: M X' above, X X' below.
+            height = rows + (cases if gram else 0)
+            total = torch.zeros(height, cases, dtype=torch.float64, device=self.device)
             for place, block in self._blocks(features):
-                total[:, :rows] += block @ self._tensor(matrix[:, place]).T
+                total[:rows] += self._tensor(matrix[:, place]) @ block.T
                 if gram:
-                    total[:, rows:] += block @ block.T
+                    total[rows:] += block @ block.T
             return total
 
         both = self._sum(part)
-        return both[:, :rows], both[:, rows:]
+        return both[:rows].T.contiguous(), both[rows:]
 
     def combine(self, mix: Tensor, parts: Sequence[tuple[float, Weights]] = ()) -> Weights:
         """The rows mix' X + sum of share * part, (rows, length) float32; mix: (cases, rows), parts: (rows, length)."""
@@ -114,11 +114,13 @@ class StandardisedMaps:
             return list(pool.map(part, stretches))
 
     def _blocks(self, features: slice) -> Iterator[tuple[slice, Tensor]]:
+        """(place, standardised block); the block is overwritten by the next."""
         root = math.sqrt(self.maps.length)
         scale = 1 / (self._tensor(self.deviation[features]) * root)
         shift = -self._tensor(self.mean[features]) * scale
+        buffer = torch.empty(len(self.maps), WIDTH, dtype=self.precision, device=self.device)
         for place, stored in self.maps.blocks(features, WIDTH):
-            block = torch.from_numpy(stored).to(self.device, self.precision, copy=True)
+            block = buffer[:, : place.stop - place.start].copy_(torch.from_numpy(stored))
             here = slice(place.start - features.start, place.stop - features.start)
             yield place, torch.addcmul(shift[here], block, scale[here], out=block)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from client.training.fused import train_plain
-from client.training.gram import train_gram
+from client.training.gram import BIG, train_gram
 from client.training.local_task import LocalTask, LocalUpdate, mean_loss, targets
 from client.training.low_rank import factorise
 from client.training.score import fused_logits_of
@@ -25,7 +25,8 @@ def train_locally(task: LocalTask) -> LocalUpdate:
     held_out = _held_out(task)
     fitted, checked = _part(task, ~held_out), _part(task, held_out)
     training = task.training
-    tolerance = training.rank_tolerance if training.wire_encoding.startswith("low_rank") else None
+    factored = training.wire_encoding.startswith("low_rank") and task.model.weights[BIG].size >= SMALL
+    tolerance = training.rank_tolerance if factored else None
     update = train_gram(fitted, rank_tolerance=tolerance) if training.linear else train_plain(fitted)
     if tolerance is not None:
         changes: dict[str, Change] = {

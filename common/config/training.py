@@ -33,7 +33,7 @@ class ServerSettings(Settings):
     """What the server does with the sites' changes; each strategy reads only what its paper has.
 
     rate: factor on the merged change (all but FedAdam and FedYogi).
-    momentum: of FedAvgM (docs/decisions/0005-optimiser.md).
+    momentum: of FedAvgM (docs/decisions/0007-optimiser.md).
     adaptive_rate, first_moment, second_moment, adaptivity: of FedAdam and FedYogi (eta, beta 1, beta 2 and tau of
         their paper).
     hostile_sites: how many broken or hostile sites trimmed mean and Krum must bear.
@@ -54,7 +54,7 @@ class TrainingSettings(Settings):
     strategy: how sites' changes are merged, one paper per file in server/strategy.  `fedsgd` is the exact
         mode: one full-batch gradient step per round, equal to pooled gradient descent.
     optimiser: local; its state starts afresh each round, so that sites stay stateless.  `sgd` runs on the
-        cases' Gram matrix, exactly; `adamw` in plain torch (docs/decisions/0005-optimiser.md).
+        cases' Gram matrix, exactly; `adamw` in plain torch (docs/decisions/0007-optimiser.md).
     learning_rate: local; with `adamw` take 1e-4 (docs/decisions/0002-learning-rate.md).
     schedule: of the local rate over the rounds; `cosine` falls from it towards 0.
     momentum, weight_decay: local.  proximal: weight of |w - w_incoming|^2 / 2, for `fedprox` only.
@@ -68,7 +68,10 @@ class TrainingSettings(Settings):
         best weights; 0: never.
     encoding: of the change on its way to the server (common/messages/weight_update.py); `auto` is
         `float32` in the exact mode and else the smallest that moves no score by 1e-3
-        (docs/decisions/0006-encoding.md).
+        (docs/decisions/0008-encoding.md).
+    broadcast: encoding of the model on its way to the sites: its change since the first weights, which every site
+        draws from the seed; the server keeps the exact weights, so nothing piles up.  `auto` is `float32` (the
+        weights themselves) in the exact mode and else `int8`.
     rank_tolerance: for the low-rank encodings: largest relative error (Frobenius norm) of the change.
     largest_norm, largest_value: a change beyond is refused by the site and by the server.
     """
@@ -89,6 +92,7 @@ class TrainingSettings(Settings):
     validation_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     patience: Annotated[int, Field(ge=0)] = 0
     encoding: Literal["auto"] | Encoding = "auto"
+    broadcast: Literal["auto", "float32", "float16", "int8"] = "auto"
     rank_tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.01
     largest_norm: Annotated[float, Field(gt=0)] = 1e3
     largest_value: Annotated[float, Field(gt=0)] = 1e2
@@ -123,6 +127,13 @@ class TrainingSettings(Settings):
     def pull(self) -> float:
         """The proximal weight in force."""
         return self.proximal if self.strategy == "fedprox" else 0.0
+
+    @property
+    def wire_broadcast(self) -> Literal["float32", "float16", "int8"]:
+        """What `auto` stands for here."""
+        if self.broadcast != "auto":
+            return self.broadcast
+        return "float32" if self.strategy == "fedsgd" else "int8"
 
     @property
     def wire_encoding(self) -> Encoding:

@@ -20,7 +20,8 @@ __all__ = ["TrainRoundReply", "TrainRoundRequest"]
 class TrainRoundRequest(Request):
     """`round` starts at 1; it names the random stream of the batches.
 
-    class_weights: of (altered, not altered).  control: SCAFFOLD's control variate of the server, by name; the
+    change: of the weights since the study's first ones, where the model travels without weights
+    (common/messages/broadcast.py).  class_weights: of (altered, not altered).  control: SCAFFOLD's control variate of the server, by name; the
     site's own lies in its cache under `study`.
     """
 
@@ -29,6 +30,7 @@ class TrainRoundRequest(Request):
     round: int
     model: ModelState
     class_weights: tuple[float, float] = (1.0, 1.0)
+    change: WeightUpdate | None = None
     control: Arrays = Field(default_factory=dict)
 
 

@@ -23,6 +23,9 @@ from common.stats.weight_norm import weight_norm
 
 __all__ = ["check_cases", "check_changes", "check_round"]
 
+SLACK = 1e-3
+"""For single precision's rounding of an orthonormal column."""
+
 
 def check_changes(changes: Mapping[str, Change], training: TrainingSettings) -> None:
     """Finite, and within the protocol's bounds.
@@ -32,11 +35,7 @@ def check_changes(changes: Mapping[str, Change], training: TrainingSettings) -> 
     """
     numbers = {name: change.right if isinstance(change, LowRank) else change for name, change in changes.items()}
     for name in sorted(changes):
-        change = changes[name]
-        if isinstance(change, LowRank) and not (np.isfinite(change.left).all() and abs(change.kept) <= 1):
-            raise _refused(
-                "update-not-finite", name, "The update's factors are not finite, or its decay is beyond all."
-            )
+        _check_factors(name, changes[name])
         largest = max(float(numbers[name].max(initial=0)), -float(numbers[name].min(initial=0)))
         if not np.isfinite(largest):
             raise _refused("update-not-finite", name, "The update holds NaN or infinity.")
@@ -44,6 +43,16 @@ def check_changes(changes: Mapping[str, Change], training: TrainingSettings) -> 
             raise _refused("update-too-large", name, "A number of the update is beyond training.largest_value.")
     if weight_norm(numbers) > training.largest_norm:
         raise _refused("update-norm", "update", "The update is longer than training.largest_norm.")
+
+
+def _check_factors(name: str, change: Change) -> None:
+    """Left columns no longer than one: else a short right factor could hide a long product."""
+    if isinstance(change, LowRank) and not (
+        np.linalg.norm(change.left, axis=0).max(initial=0) <= 1 + SLACK and abs(change.kept) <= 1
+    ):
+        raise _refused(
+            "update-too-large", name, "The update's left factor is not orthonormal, or its decay is beyond all."
+        )
 
 
 def check_cases(cases: int, most: int) -> None:

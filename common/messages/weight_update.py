@@ -28,14 +28,14 @@ from common.config.training import Encoding
 from common.errors import WireError
 from common.messages.base import Arrays, Message
 
-__all__ = ["SMALL", "Change", "LowRank", "WeightUpdate", "pack", "unpack"]
+__all__ = ["SMALL", "Change", "LowRank", "WeightUpdate", "open_update", "pack", "unpack", "unpack_one"]
 
 Array = np.ndarray[Any, Any]
 
 SMALL = 4096
 LEVELS = 127
 WIDTH = 16384
-"""Columns at a time, so that a block stays in the processor's cache."""
+"""Numbers at a time, so that a block stays in the processor's cache."""
 
 KIND: dict[Encoding, Literal["float32", "float16", "int8"]] = {
     "float32": "float32",
@@ -95,7 +95,15 @@ def pack(changes: Mapping[str, Change], encoding: Encoding, rng: np.random.Gener
 
 
 def unpack(update: WeightUpdate, before: Mapping[str, Array]) -> dict[str, Array]:
-    """The changes, float32, one per array of `before`.
+    """The changes, float32, one per array of `before`; errors as `open_update`."""
+    return {
+        name: change.dense(before[name]) if isinstance(change, LowRank) else change
+        for name, change in open_update(update, before).items()
+    }
+
+
+def open_update(update: WeightUpdate, before: Mapping[str, Array]) -> dict[str, Change]:
+    """The changes in float32, low-rank ones as their factors.
 
     WireError `update-keys`, `update-shape` or `update-dtype` names the part that is not as it must be.
     """
@@ -107,7 +115,13 @@ def unpack(update: WeightUpdate, before: Mapping[str, Array]) -> dict[str, Array
     return changes
 
 
-def _decode(name: str, weight: Array, encoding: Encoding, parts: dict[str, Array]) -> Array:
+def unpack_one(update: WeightUpdate, name: str, before: Array) -> Array:
+    """The change of one array, float32; the update has been opened and checked before."""
+    change = _decode(name, before, update.encoding, dict(update.parts))
+    return change.dense(before) if isinstance(change, LowRank) else change
+
+
+def _decode(name: str, weight: Array, encoding: Encoding, parts: dict[str, Array]) -> Change:
     if weight.size < SMALL:
         return _take(parts, name, "float32", weight.shape)
     if not encoding.startswith("low_rank"):
@@ -118,21 +132,25 @@ def _decode(name: str, weight: Array, encoding: Encoding, parts: dict[str, Array
         raise _wrong("update-shape", f"{name}.left")
     left = _take(parts, f"{name}.left", "float32", (weight.shape[0], rank))
     right = _grow(f"{name}.right", KIND[encoding], (rank, weight.shape[1]), parts)
-    return LowRank(kept, left, right).dense(weight)
+    return LowRank(kept, left, right)
 
 
 def _shrink(name: str, array: Array, kind: str, rng: np.random.Generator) -> dict[str, Array]:
     """The array as `kind`, and its scale."""
     if kind == "float32":
         return {name: array.astype(np.float32)}
-    largest = float(np.abs(array).max(initial=0))
+    largest = max(float(array.max(initial=0)), -float(array.min(initial=0)))
     if kind == "float16":
         scale = float(2.0 ** np.floor(np.log2(largest))) if largest else 1.0
         return {name: (array / np.float32(scale)).astype(np.float16), f"{name}.scale": np.array([scale])}
     scale = largest / LEVELS or 1.0
-    steps = array * np.float32(1 / scale)
-    steps += rng.random(array.shape, dtype=np.float32)
-    whole = np.clip(np.floor(steps, out=steps), -LEVELS, LEVELS).astype(np.int8)
+    whole = np.empty(array.shape, np.int8)
+    flat, source = whole.reshape(-1), array.reshape(-1)
+    for begin in range(0, flat.size, WIDTH):
+        steps = source[begin : begin + WIDTH] * np.float32(1 / scale)
+        steps += rng.random(steps.shape, dtype=np.float32)
+        np.clip(np.floor(steps, out=steps), -LEVELS, LEVELS, out=steps)
+        flat[begin : begin + WIDTH] = steps
     return {name: whole, f"{name}.scale": np.array([scale])}
 
 

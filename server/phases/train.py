@@ -9,16 +9,17 @@ from typing import ClassVar
 import numpy as np
 
 from common.messages.base import Reply, Request
+from common.messages.broadcast import sent_change
 from common.messages.train_round import TrainRoundReply, TrainRoundRequest
 from common.messages.update_gate import check_cases, check_changes, check_round
-from common.messages.weight_update import WeightUpdate, unpack
+from common.messages.weight_update import open_update
 from common.networks.fused_head import initial_weights
 from common.seeds import stream
 from common.stats.class_weights import balanced_weights
 from server.phases.base import Phase
 from server.state import StudyState
 from server.strategy.strategies import STRATEGIES
-from server.strategy.update import SiteUpdate, Weights
+from server.strategy.update import PackedChanges, SiteUpdate, Weights
 
 __all__ = ["Train"]
 
@@ -34,13 +35,16 @@ class Train(Phase):
         training = state.protocol.training
         if state.stopped_early or state.rounds_done >= training.rounds:
             return None
-        if not state.weights:
-            state = state.evolve(weights=_first_weights(state))
+        first, round_number = _first_weights(state), state.rounds_done + 1
+        state = state.evolve(weights=dict(state.weights or first))
+        change = sent_change(state.weights, first, training, seed=state.protocol.seed, round_number=round_number)
+        model = state.model()
         return TrainRoundRequest(
             fingerprint=state.protocol.fingerprint(),
             study=state.study,
-            round=state.rounds_done + 1,
-            model=state.model(),
+            round=round_number,
+            model=model if change is None else model.model_copy(update={"weights": {}}),
+            change=change,
             class_weights=_class_weights(state) if training.class_weights else (1.0, 1.0),
             control=state.strategy_memory if training.strategy == "scaffold" else {},
         )
@@ -55,30 +59,26 @@ class Train(Phase):
         return tuple(sorted(rng.choice(sites, wanted, replace=False).tolist()))
 
     def admit(self, state: StudyState, request: Request, reply: Reply) -> Reply:
-        """Decode and check an update; the reply comes back with plain float32 changes.
-
-        WireError with the codes of common/messages/update_gate.py.
-        """
+        """Check an update; WireError with the codes of common/messages/update_gate.py."""
         if not isinstance(reply, TrainRoundReply) or not isinstance(request, TrainRoundRequest):
             return reply
         check_round(reply.round, request.round)
         check_cases(reply.cases, sum(state.qualified[reply.site].training_cases))
-        changes = unpack(reply.update, request.model.weights)
-        check_changes(changes, state.protocol.training)
-        return reply.model_copy(update={"update": WeightUpdate.model_construct(encoding="float32", parts=changes)})
+        check_changes(open_update(reply.update, state.weights or _first_weights(state)), state.protocol.training)
+        return reply
 
     def conclude(self, state: StudyState, replies: Mapping[str, Reply]) -> StudyState:
         """Merge the changes; keep the best weights so far where the protocol stops early."""
         training, before = state.protocol.training, state.weights or _first_weights(state)
         updates = [reply for reply in replies.values() if isinstance(reply, TrainRoundReply)]
         after, memory = STRATEGIES[training.strategy](
-            before, _site_updates(state, updates), state.strategy_memory, training, state.rounds_done + 1
+            before, _site_updates(state, updates, before), state.strategy_memory, training, state.rounds_done + 1
         )
         state = state.evolve(weights=dict(after), strategy_memory=dict(memory), rounds_done=state.rounds_done + 1)
         return _stop_early(state, before) if training.patience else state
 
 
-def _site_updates(state: StudyState, replies: list[TrainRoundReply]) -> list[SiteUpdate]:
+def _site_updates(state: StudyState, replies: list[TrainRoundReply], before: Weights) -> list[SiteUpdate]:
     equal = state.protocol.training.weighting == "equal"
     everyone = {site: sum(state.qualified[site].training_cases) for site in state.active}
     total = len(everyone) if equal else sum(everyone.values())
@@ -86,7 +86,7 @@ def _site_updates(state: StudyState, replies: list[TrainRoundReply]) -> list[Sit
         SiteUpdate(
             site=reply.site,
             cases=reply.cases,
-            changes=reply.update.parts,
+            changes=PackedChanges(reply.update, before),
             weight=1.0 if equal else float(reply.cases),
             share=(1 if equal else everyone[reply.site]) / total,
         )

@@ -6,7 +6,7 @@ never changes a bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,16 +29,15 @@ def combine(arrays: Sequence[Array], rule: Callable[[Array], Array]) -> Array:
     return result.reshape(arrays[0].shape)
 
 
-def weighted_sum(arrays: Sequence[Array], factors: Sequence[float]) -> Array:
-    """Sum of factor x array."""
-    flat = [np.ascontiguousarray(array).reshape(-1) for array in arrays]
-    result = np.empty(flat[0].size, np.float32)
-    for begin in range(0, result.size, WIDTH):
-        total = np.zeros(min(WIDTH, result.size - begin))
-        for factor, array in zip(factors, flat, strict=True):
-            total += np.multiply(array[begin : begin + WIDTH], factor, dtype=np.float64)
-        result[begin : begin + WIDTH] = total
-    return result.reshape(arrays[0].shape)
+def weighted_sum(arrays: Iterable[Array], factors: Sequence[float]) -> Array:
+    """Sum of factor x array, float32; takes one array after the other, so that they need not be there at once."""
+    total, shape = np.zeros(0), ()
+    for factor, array in zip(factors, arrays, strict=True):
+        flat, shape = np.ascontiguousarray(array).reshape(-1), array.shape
+        total = total if total.size else np.zeros(flat.size)
+        for begin in range(0, flat.size, WIDTH):
+            total[begin : begin + WIDTH] += np.multiply(flat[begin : begin + WIDTH], factor, dtype=np.float64)
+    return total.astype(np.float32).reshape(shape)
 
 
 def moved(before: Weights, change: Weights, factor: float = 1.0) -> Weights:

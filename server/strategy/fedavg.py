@@ -20,7 +20,7 @@ __all__ = ["fedavg", "mean_change"]
 def mean_change(updates: Sequence[SiteUpdate], factors: Sequence[float] | None = None) -> Weights:
     """Sum of factor x change, array by array; factors are the sites' shares unless given."""
     factors = shares(updates) if factors is None else factors
-    return {name: weighted_sum([u.changes[name] for u in updates], factors) for name in updates[0].changes}
+    return {name: weighted_sum((u.changes[name] for u in updates), factors) for name in updates[0].changes}
 
 
 def fedavg(

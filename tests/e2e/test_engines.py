@@ -63,7 +63,7 @@ def test_one_full_batch_step_per_round_equals_pooled_training(tmp_path):
 
 def test_a_federation_of_one_site_is_the_centralised_run(tmp_path):
     """R56, to single precision: the oracle's moments come from scikit-learn and differ in the last bit."""
-    exact = {"rounds": 3, "local_epochs": 2, "encoding": "float32"}
+    exact = {"rounds": 3, "local_epochs": 2, "encoding": "float32", "broadcast": "float32"}
     protocol = small_protocol(federation={"min_sites": 1, "min_cases": 4, "timeout_s": 60}, training=exact)
     federation = write_federation(tmp_path, protocol, {"only": 24})
 

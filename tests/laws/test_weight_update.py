@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from common.config.training import TrainingSettings
 from common.errors import WireError
+from common.messages.broadcast import received_weights, sent_change
 from common.messages.update_gate import check_cases, check_changes, check_round
 from common.messages.weight_update import LowRank, WeightUpdate, pack, unpack
 from common.seeds import stream
@@ -71,6 +72,22 @@ def test_low_rank_factors_come_back_as_their_product(encoding, bound):
     assert sum(part.nbytes for part in packed.parts.values()) < 0.5 * before["big"].nbytes
 
 
+@pytest.mark.parametrize(("broadcast", "bound"), [("float32", 0), ("float16", 2.0**-11), ("int8", 1 / 127)])
+def test_the_broadcast_model_is_the_servers_but_for_one_rounding(broadcast, bound):
+    """In the first round nothing has changed and nothing is rounded."""
+    first, change = make_changes(8)
+    weights = {name: first[name] + change[name] for name in first}
+    training = TrainingSettings(broadcast=broadcast)
+
+    sent = sent_change(weights, first, training, seed=1, round_number=2)
+    found = weights if sent is None else received_weights(sent, first)
+
+    assert np.abs(found["big"] - weights["big"]).max() <= bound * np.abs(change["big"]).max() * 1.01 + 1e-10
+    begun = sent_change(first, first, training, seed=1, round_number=1)
+    if begun is not None:
+        np.testing.assert_array_equal(first["big"], received_weights(begun, first)["big"])
+
+
 def _broken(change):
     before, changes = make_changes(4)
     parts = dict(pack(changes, "int8", stream(1, "r")).parts)
@@ -107,6 +124,17 @@ def test_a_rank_beyond_the_rows_is_refused_before_it_costs_memory():
 
     with pytest.raises(WireError, match="update-shape"):
         unpack(pack({"big": wide, "small": before["small"]}, "low_rank", stream(1, "r")), before)
+
+
+@pytest.mark.parametrize("kept_and_scale", [(0.0, 50.0), (3.0, 1.0), (float("nan"), 1.0), (0.0, float("nan"))])
+def test_a_long_left_factor_cannot_hide_behind_a_short_right_one(kept_and_scale):
+    kept, scale = kept_and_scale
+    left = np.linalg.qr(np.random.default_rng(1).standard_normal((ROWS, 2)))[0].astype(np.float32)
+    right = np.full((2, COLUMNS), 1e-3, np.float32)
+    check_changes({"big": LowRank(0.0, left, right)}, TrainingSettings())
+
+    with pytest.raises(WireError, match="update-too-large"):
+        check_changes({"big": LowRank(kept, np.float32(scale) * left, right)}, TrainingSettings())
 
 
 def test_cases_and_rounds():
