@@ -48,7 +48,7 @@ def inspect_case(row: CaseRow, dicom: DicomFolders) -> CaseLook:
             ("t1ce_path", row.t1ce_path, row.t1ce_series),
             ("flair_path", row.flair_path, row.flair_series),
         ):
-            if Path(path).is_dir():
+            if path and Path(path).is_dir():
                 picked = dicom.pick(Path(path), field, named=named, case=row.pseudonym)
                 series = picked.series
                 patients.add(series.first.patient)
@@ -69,7 +69,9 @@ def inspect_case(row: CaseRow, dicom: DicomFolders) -> CaseLook:
 
 def _nifti(row: CaseRow, field: str, path: Path) -> ImageLook:
     code, problem, fix = "", "", "Check the path in the manifest."
-    if not path.exists():
+    if not getattr(row, field):
+        code, problem, fix = "sequence-missing", "A sequence is missing.", "Name its file, or exclude the case."
+    elif not path.exists():
         code, problem = "file-missing", "A file is not there."
     elif path.stat().st_size == 0:
         code, problem, fix = "empty-file", "A file is empty.", "Export it again."

@@ -159,7 +159,7 @@ def _exclusion(row: _Row) -> str:
     """The paper's criteria (R6-R9), the first that holds; an empty reason means eligible."""
     if row.exclude:
         return EXCLUSIONS[row.exclude]
-    if bool(row.t1ce_path) != bool(row.flair_path):  # without both, its features come from a table
+    if bool(row.t1ce_path) != bool(row.flair_path):  # without either, its features come from a table
         return "T1CE or FLAIR is missing"
     if row.treated_before_scan == "yes":
         return "treated before the scan"

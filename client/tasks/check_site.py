@@ -21,6 +21,7 @@ from client.site import Site
 from client.store.feature_store import FeatureStore
 from client.store.fingerprints import FingerprintBook
 from client.store.salt import site_salt
+from client.tasks.case_keys import feature_keys
 from common.config.protocol import Protocol
 
 __all__ = ["SiteCheck", "check_site"]
@@ -87,7 +88,7 @@ class SiteCheck:
         }
 
     def _sequence(self, name: str) -> dict[str, Any]:
-        images = [look.images[name] for look in self.ready]
+        images = [look.images[name] for look in self.ready if name in look.images]  # none where a table gave features
         if not images:
             return {"found": 0}
         return {
@@ -121,20 +122,21 @@ def check_site(site: Site, progress: Callable[[int, int], None] = lambda _done, 
     rows = read_manifest(settings.manifest, site=settings.name)
     eligible = [row for row in rows if not row.excluded_because]
     dicom = DicomFolders(salt=site_salt(settings.cache), scratch=settings.cache / ".scratch")
-    looks = []
+    book, looks = FingerprintBook(settings.cache), []
     for number, row in enumerate(eligible):
         progress(number, len(eligible))
-        looks.append(inspect_case(row, dicom))
+        known = not (row.t1ce_path or row.flair_path) and book.find(row) is not None  # imported from a table
+        looks.append(CaseLook(row, {}) if known else inspect_case(row, dicom))
     progress(len(eligible), len(eligible))
-    store, book = FeatureStore(settings.cache), FingerprintBook(settings.cache)
-    found = [book.find(look.row) for look in looks if look.fault is None]
-    keys = [store.key(each, site.protocol.feature_fingerprint()) for each in found if each]
+    store = FeatureStore(settings.cache)
     return SiteCheck(
         site,
         listed=len(rows),
         excluded=dict(sorted(Counter(r.excluded_because for r in rows if r.excluded_because).items())),
         looks=tuple(looks),
-        prepared=sum(store.has(key) for key in keys),
+        prepared=sum(
+            store.has(key) for key in feature_keys([look.row for look in looks if look.fault is None], site).values()
+        ),
     )
 
 

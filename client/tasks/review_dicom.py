@@ -10,6 +10,7 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
+from client.ingest.dicom.read_dicom import DicomFolders
 from client.ingest.manifest import read_manifest
 from client.review.dicom_seg import read_segmentation, write_segmentation
 from client.review.events import Edit
@@ -19,6 +20,7 @@ from client.review.rtstruct import read_structure
 from client.review.states import ReviewCase
 from client.site import Site
 from client.store.prepared_store import PreparedStore
+from client.store.salt import site_salt
 from client.tasks.case_keys import open_queue
 from client.tasks.review_case import finish_case, open_case
 from client.tasks.review_gate import reader_files
@@ -60,10 +62,15 @@ def import_dicom(
 
 
 def _sources(site: Site, pseudonym: str) -> list[Dataset]:
+    """The images of the series that the case's T1CE was read from."""
     rows = {row.pseudonym: row for row in read_manifest(site.settings.manifest, site=site.settings.name)}
-    path = Path(rows[pseudonym].t1ce_path) if pseudonym in rows else Path("no such case")
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    return read_series(files, pseudonym=pseudonym)
+    row, cache = rows.get(pseudonym), site.settings.cache
+    path = Path(row.t1ce_path) if row is not None else None
+    if row is None or path is None or not path.is_dir():
+        return read_series([path] if path is not None and path.is_file() else [], pseudonym=pseudonym)
+    dicom = DicomFolders(salt=site_salt(cache), scratch=cache / ".scratch")
+    picked = dicom.pick(path, "t1ce_path", named=row.t1ce_series, case=pseudonym)
+    return read_series(picked.series.paths, pseudonym=pseudonym)
 
 
 def _automatic(site: Site, case: ReviewCase) -> sitk.Image:

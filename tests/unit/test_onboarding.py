@@ -20,6 +20,8 @@ from typer.testing import CliRunner
 from client import cli
 from client.ingest.manifest import COLUMNS, EXCLUSIONS, read_manifest
 from client.site import open_site, require_ethics
+from client.store.feature_store import CaseFeatures, FeatureStore
+from client.store.fingerprints import FingerprintBook
 from client.tasks.check_site import check_site
 from client.tasks.flow_diagram import flow_diagram
 from client.tasks.init_site import Sources, init_site
@@ -203,6 +205,22 @@ def test_check_counts_every_case_once(tmp_path):
     assert {"Siemens Prisma 3.0T": 2} == found["scanners_of_the_images"]
     assert 2 == found["estimate"]["cases_to_prepare"]
     assert found["estimate"]["disk_gb"] > 0
+
+
+def test_a_case_without_paths_waits_for_its_table(tmp_path):
+    """Features from a table need no image; until they are there the case is set aside, and no folder is searched."""
+    path = _site(tmp_path, [{"pseudonym": "tabled"}, {"pseudonym": "forgotten"}])
+    site = open_site(path)
+    row = read_manifest(site.settings.manifest, site="s")[1]
+    store, book = FeatureStore(site.settings.cache), FingerprintBook(site.settings.cache)
+    key = store.key(book.look_up(row, lambda _: "of the table"), site.protocol.feature_fingerprint())
+    store.save(key, CaseFeatures(np.zeros(1702), np.zeros(0), "from a table", (), {}))
+    book.save()
+
+    found = check_site(site).as_dict()
+
+    assert [("forgotten", "sequence-missing")] == [(c["pseudonym"], c["code"]) for c in found["set_aside"]]
+    assert (1, 1, True) == (found["ready"], found["prepared"], found["balanced"])
 
 
 def test_the_flow_diagram_adds_up(tmp_path):

@@ -90,6 +90,19 @@ def test_the_exported_segmentation_lies_where_the_tumour_is(site: Site, tmp_path
     assert volume[0] == pytest.approx(volume[1], rel=0.03)
 
 
+def test_a_folder_of_several_series_gives_the_one_that_was_read(site: Site, tmp_path: Path):
+    """FLAIR beside T1CE in one folder: the segmentation refers to T1CE's slices."""
+    scanner = next(iter(SCANNERS.values()))
+    home = site.settings.manifest.parent / "t1ce"
+    expected = {s.SOPInstanceUID for s in sources(site)}
+    write_series(native_image(), home / "more", scanner=scanner, sequence="flair", pseudonym="one")
+
+    found = pydicom.dcmread(export_dicom(site, "case-00", tmp_path / "seg.dcm"))
+
+    series = found.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert {item.ReferencedSOPInstanceUID for item in series} <= expected
+
+
 def test_an_untouched_segmentation_comes_back_as_the_automatic_mask(site: Site, tmp_path: Path):
     path = export_dicom(site, "case-00", tmp_path / "seg.dcm")
 
