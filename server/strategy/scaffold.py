@@ -8,7 +8,8 @@ that several local steps do not drift towards the site's own optimum.  Afterward
 
 The change of c_k is  - c - delta_k / (steps * rate):  the server computes it from the delta it gets anyway, so the
 uplink stays one delta, and only c travels down.  c_k lies in the site's cache (client/store/control_variates.py).
-share_k counts all sites of the study, so a site that was not asked keeps its part of c.
+share_k counts all sites of the study, so a site that was not asked keeps its part of c.  A site whose answer was lost
+after it had trained is one round ahead of its part of c until it is asked again.
 """
 
 from __future__ import annotations
