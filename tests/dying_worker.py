@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 
-from client.case import CaseRow
 from client.site import Site
-from client.tasks.prepare_cohort import CaseOutcome
+from client.tasks.prepare_cohort import CaseOutcome, _Work
 
 __all__ = ["prepare_or_die"]
 
 
-def prepare_or_die(row: CaseRow, _key: str, _site: Site, _pictures: bool) -> CaseOutcome:
+def prepare_or_die(work: _Work, *, site: Site, pictures: bool) -> CaseOutcome:
     """As the operating system ends a process that takes too much memory."""
-    if row.pseudonym == "killer":
+    if work.row.pseudonym == "killer":
         os._exit(137)
-    return CaseOutcome(row.pseudonym, "prepared")
+    return CaseOutcome(work.row.pseudonym, "prepared")

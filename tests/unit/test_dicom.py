@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from concurrent.futures import ThreadPoolExecutor
+import locale
 from pathlib import Path
 
 import nibabel
@@ -94,8 +94,9 @@ def test_jpeg_slices_are_the_same(tmp_path, compressor):
         ds.Rows = ds.Columns = 64
         ds.PixelData = pixels[i].tobytes()
         save(ds, plain / f"{i}.dcm")
-    with ThreadPoolExecutor(1) as pool:  # ITK's DICOM writer leaves its thread in the C locale
-        pool.submit(_compress, plain, packed, compressor).result()
+    before = locale.setlocale(locale.LC_CTYPE)
+    _compress(plain, packed, compressor)
+    locale.setlocale(locale.LC_CTYPE, before)  # ITK's DICOM writer leaves the process in the C locale
 
     one, other = (
         convert_series(scan_folder(folder).series[0], salt=SALT, scratch=tmp_path / "scratch").only()

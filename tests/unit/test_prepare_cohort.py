@@ -51,7 +51,7 @@ def test_an_unexpected_error_is_told_without_its_text(tmp_path, monkeypatch):
     monkeypatch.setattr(task, "_pipeline", broken)
     row = task.read_manifest(site.settings.manifest, site="s")[0]
 
-    outcome = task._prepare_case(row, "key", site, False)
+    outcome = task._prepare_case(task._Work(row, task.case_keys(site, "f", None)), site, False)
 
     assert ("quarantined", "unexpected") == (outcome.status, outcome.code)
     assert "ValueError at" in outcome.reason
