@@ -54,14 +54,13 @@ class VisualMaps:
         return VisualMaps(tuple(self.rows[i] for i in cases), self.length)
 
     def blocks(self, features: slice, width: int) -> Iterator[tuple[slice, np.ndarray[Any, Any]]]:
-        """(place, cases x features) in the stored precision; the array is overwritten by the next block."""
-        buffer = np.empty((len(self.rows), min(width, self.length)), self.dtype)
+        """(place, cases x features) in the stored precision, `width` features at a time of the stretch asked for."""
+        stretch = np.empty((len(self.rows), features.stop - features.start), self.dtype)
+        for target, row in zip(stretch, self.rows, strict=True):
+            target[:] = _read(row, features)
         for begin in range(features.start, features.stop, width):
             end = min(begin + width, features.stop)
-            block = buffer[:, : end - begin]
-            for i, row in enumerate(self.rows):
-                block[i] = row[begin:end]
-            yield slice(begin, end), block
+            yield slice(begin, end), stretch[:, begin - features.start : end - features.start]
 
     def to_array(self) -> np.ndarray[Any, np.dtype[np.float32]]:
         """All of them in single precision: cases x length x 4 bytes."""
@@ -69,3 +68,11 @@ class VisualMaps:
         for target, row in zip(whole, self.rows, strict=True):
             target[:] = row
         return whole
+
+
+def _read(row: Row, features: slice) -> Row:
+    """Part of a row.  A mapped one is read, not touched: a page fault for every few kilobytes costs more."""
+    if isinstance(row, np.memmap) and row.filename is not None:
+        begin = row.offset + features.start * row.itemsize
+        return np.fromfile(row.filename, row.dtype, features.stop - features.start, offset=begin)
+    return row[features]

@@ -61,6 +61,40 @@ class _Coordinates:
         self.drifted.grad = pull * self.drifted + float(drift)
 
 
+class _Tail:
+    """What follows the hidden units, in double precision: the small weights, and the loss through them."""
+
+    def __init__(self, task: LocalTask) -> None:
+        self._task = task
+        self._radiomics = signature_values(task.table, task.model, task.device, torch.float64)
+        self._target = targets(task.table, task.device)
+        self.start = {n: self._tensor(w) for n, w in task.model.weights.items() if n != BIG}
+        self.small = {name: value.clone().requires_grad_() for name, value in self.start.items()}
+        self._drift = {n: self._tensor(v) for n, v in task.drift.items() if n != BIG}
+
+    def loss(self, hidden: Tensor, batch: Tensor) -> Tensor:
+        """Of these cases; hidden: their units before the bias."""
+        bias, weight, fusion_bias = (self.small[n] for n in ("visual.bias", "fusion.weight", "fusion.bias"))
+        logits = fused_logits(hidden + bias, self._radiomics[batch], weight, fusion_bias, self._task.head.relu)
+        return mean_loss(logits, self._target[batch], self._task.class_weights)
+
+    def backward(self, hidden: Tensor, batch: Tensor) -> Tensor:
+        """Set the small weights' gradients; returns that of `hidden`, which is a leaf."""
+        of_hidden, *of_small = torch.autograd.grad(self.loss(hidden, batch), [hidden, *self.small.values()])
+        for (name, value), gradient in zip(self.small.items(), of_small, strict=True):
+            value.grad = gradient + self._task.training.pull * (value.detach() - self.start[name])
+            if name in self._drift:
+                value.grad += self._drift[name]
+        return of_hidden
+
+    def changes(self) -> dict[str, Change]:
+        """New minus incoming, float32."""
+        return {n: (value.detach() - self.start[n]).float().cpu().numpy() for n, value in self.small.items()}
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.tensor(array, dtype=torch.float64, device=self._task.device)
+
+
 def train_gram(
     task: LocalTask, *, rank_tolerance: float | None = None, precision: torch.dtype = torch.float32
 ) -> LocalUpdate:
@@ -75,49 +109,22 @@ def train_gram(
     )
     weights, drift = task.model.weights, task.drift.get(BIG)
     outer, inner = maps.products(weights[BIG], gram=task.gram is None)
-    pushed = None if drift is None else maps.products(drift)[0]
+    pushed = torch.zeros_like(outer) if drift is None else maps.products(drift)[0]
     if task.gram is not None:
         inner = torch.from_numpy(task.gram).to(task.device)
-    radiomics = signature_values(task.table, task.model, task.device, torch.float64)
-    target = targets(task.table, task.device)
-    small = {n: torch.tensor(w, dtype=torch.float64, device=task.device) for n, w in weights.items() if n != BIG}
-    start = {name: value.clone() for name, value in small.items()}
+    tail = _Tail(task)
     place = _Coordinates(inner.new_ones(1), inner.new_zeros(outer.shape), inner.new_zeros(1))
-    optimiser = local_optimiser([*place.tensors(), *small.values()], task)
-
-    def loss_of(hidden: Tensor, batch: Tensor) -> Tensor:
-        logits = fused_logits(
-            hidden + small["visual.bias"],
-            radiomics[batch],
-            small["fusion.weight"],
-            small["fusion.bias"],
-            task.head.relu,
-        )
-        return mean_loss(logits, target[batch], task.class_weights)
-
-    everyone = torch.arange(len(task.table), device=task.device)
-    loss = float(loss_of(outer, everyone))
-    for value in small.values():
-        value.requires_grad_()
+    with torch.no_grad():
+        loss = float(tail.loss(outer, torch.arange(len(task.table), device=task.device)))
+    optimiser = local_optimiser([*place.tensors(), *tail.small.values()], task)
     for batch in batches(task):
-        hidden = place.kept * outer[batch] + inner[batch] @ place.mix
-        if pushed is not None:
-            hidden = hidden + place.drifted * pushed[batch]
-        hidden.requires_grad_()
-        of_hidden, *of_small = torch.autograd.grad(loss_of(hidden, batch), [hidden, *small.values()])
-        place.set_gradient(batch, of_hidden, pull=task.training.pull, drift=pushed is not None)
-        for (name, value), gradient in zip(small.items(), of_small, strict=True):
-            value.grad = gradient + task.training.pull * (value.detach() - start[name])
-            if name in task.drift:
-                value.grad += torch.tensor(task.drift[name], device=task.device)
+        hidden = place.kept * outer[batch] + inner[batch] @ place.mix + place.drifted * pushed[batch]
+        of_hidden = tail.backward(hidden.requires_grad_(), batch)
+        place.set_gradient(batch, of_hidden, pull=task.training.pull, drift=drift is not None)
         optimiser.step()
-    changes: dict[str, Change] = {
-        name: (value.detach() - start[name]).float().cpu().numpy() for name, value in small.items()
-    }
-    changes[BIG] = _expand(task, maps, place, inner, rank_tolerance)
-    return LocalUpdate(
-        changes={name: changes[name] for name in weights}, loss=loss, cases=len(task.table), gram=inner.cpu().numpy()
-    )
+    changes = {**tail.changes(), BIG: _expand(task, maps, place, inner, rank_tolerance)}
+    ordered = {name: changes[name] for name in weights}
+    return LocalUpdate(changes=ordered, loss=loss, cases=len(task.table), gram=inner.cpu().numpy())
 
 
 def _expand(

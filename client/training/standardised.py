@@ -93,8 +93,12 @@ class StandardisedMaps:
     def whole(self) -> Tensor:
         """X itself, cases x length; for the plain reference only."""
         result = torch.empty(len(self.maps), self.maps.length, dtype=self.precision, device=self.device)
-        for place, block in self._blocks(slice(0, self.maps.length)):
-            result[:, place] = block
+
+        def part(features: slice) -> None:
+            for place, block in self._blocks(features):
+                result[:, place] = block
+
+        self._each(part)
         return result
 
     def _sum(self, part: Callable[[slice], Tensor]) -> Tensor:

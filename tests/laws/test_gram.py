@@ -22,7 +22,7 @@ from common.networks.fused_head import initial_weights
 from common.tables import TrainingTable
 
 LENGTH, HIDDEN, NAMES = 4200, 4, ("a", "b", "c")
-LAWS = settings(deadline=None, max_examples=15, derandomize=True)
+LAWS = settings(deadline=None, max_examples=10, derandomize=True)
 
 
 def make_task(
