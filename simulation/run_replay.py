@@ -75,7 +75,7 @@ def run_replay(
     write_model(out / "model", state)
     progress.stage("writing the report")
     result = write_report(out / "report", content, seed=protocol.seed)
-    (out / "report.json").write_text((out / "report" / "report.json").read_text())
+    (out / "report.json").write_bytes((out / "report" / "report.json").read_bytes())
     return result
 
 
