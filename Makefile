@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= runs/replay
 
-.PHONY: help setup replay test test-all lint clean
+.PHONY: help setup replay test test-slow test-all clean
 
 help:            ## these lines
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -25,8 +25,10 @@ test: $(STAMP)   ## lint, types, import laws and the fast tests
 	@"$(BIN)/lint-imports"
 	@"$(BIN)/python" -m pytest -m "not slow" -n 2
 
-test-all: $(STAMP) ## everything, the slow tests too
-	@"$(BIN)/python" -m pytest -n 2
+test-slow: $(STAMP) ## the slow tests: Ray, SuperLink, real images, the review page in a browser
+	@"$(BIN)/python" -m pytest -m slow -n 2
+
+test-all: test test-slow ## both
 
 clean:           ## remove the environment and all runs
 	rm -rf "$(VENV)" runs

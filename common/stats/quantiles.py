@@ -7,6 +7,8 @@ offsets, with no minimum or maximum ever asked for.
 
 Six bits are a compromise: 8 would need 8 exchanges but four times the bytes in each, 4 would need 16.
 
+Fractions 0 and 1 are the extremes, found the same way; a study should ask for 0.01 and 0.99 instead.
+
 Law: `finish` equals `numpy.quantile(pooled, fractions, axis=0)` (linear) bit for bit.  Needs sums of counts
 only.  Cost: linear in cases and features; nothing is sorted.
 Disclosure: an exact order statistic is one patient's value.  A protocol that minds takes the edges

@@ -10,7 +10,7 @@ from scipy.stats import f_oneway
 
 from common.config.modelling import SelectionSettings
 from common.errors import Refused
-from common.stats import anova, covariance, explained_variance
+from common.stats import anova, covariance, explained_variance, histogram
 from common.stats.bin_edges import edges_from_moments, edges_from_quantiles, wanted_quantiles
 from common.stats.selection import decorrelated_k_best, select_k_best, select_mrmr
 from common.stats.stability import draw_resamples, measure_stability
@@ -113,6 +113,22 @@ def test_edges_of_every_kind(cohort):
     np.testing.assert_allclose(by_moments[:, [1, 2]].mean(axis=1), table.values.mean(axis=0), rtol=1e-9)
     robust = from_quartiles(federated_quantiles(parts, (0.25, 0.5, 0.75))).apply(table.values)
     np.testing.assert_allclose(np.median(robust, axis=0), 0, atol=1e-9)
+
+
+@settings(deadline=None, max_examples=20)
+@given(partitions())
+def test_extremes_and_histograms_are_pooled(cohort):
+    """Minimum and maximum are the quantiles 0 and 1; counts over common edges add up to numpy's."""
+    table, parts, *_ = cohort
+
+    low, middle, high = federated_quantiles(parts, (0.0, 0.5, 1.0)).T
+
+    np.testing.assert_array_equal((low, high), (table.values.min(axis=0), table.values.max(axis=0)))
+    np.testing.assert_array_equal(middle, np.median(table.values, axis=0))
+    edges = np.stack([middle - 1, middle, middle + 1], axis=1)
+    counts = histogram.combine([histogram.summarise(part, edges) for part in parts])
+    for j, column in enumerate(table.values.T):
+        np.testing.assert_array_equal(counts[j], np.histogram(column, [-np.inf, *edges[j], np.inf])[0])
 
 
 def test_correlated_features_are_skipped_and_candidates_can_run_out():
