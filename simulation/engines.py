@@ -10,6 +10,7 @@ Each takes the study's file and the sites' files; the result is the study's chec
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from client.app import app as client_app
-from common.errors import StudyError
+from common.errors import InputError, StudyError
 from server.app import app as server_app
 from server.app import open_study
 from server.checkpoint import CHECKPOINT, load_checkpoint
@@ -49,7 +50,18 @@ def run_local(
 
 
 def run_ray(study: Path, sites: Sequence[Path], *, notify: Notify = lambda _: None) -> StudyState:
-    """Flower's simulation engine; `notify` hears nothing, the rounds run in Ray's processes."""
+    """Flower's simulation engine; `notify` hears nothing, the rounds run in Ray's processes.
+
+    InputError `ray-path-with-space`: Ray starts its workers by a shell line that does not quote Python's path.
+    """
+    if " " in sys.executable:
+        raise InputError(
+            "ray-path-with-space",
+            field="engine",
+            problem="Ray cannot start workers from a path with a space in it.",
+            fix="Use the engine local or loopback, or move the checkout to a path without spaces.",
+            local=sys.executable,
+        )
     os.environ.update(QUIET)
     from flwr.simulation import run_simulation  # imports Ray, which takes seconds
 

@@ -13,12 +13,12 @@ from flwr.app import Message
 
 from client.site import open_site
 from client.tasks.evaluate import scores_file
-from common.errors import QuorumLost
+from common.errors import InputError, QuorumLost
 from common.messages.plain import to_plain
 from common.metrics.score_histogram import view
 from server.checkpoint import CHECKPOINT, load_checkpoint
 from server.state import StudyState
-from simulation.engines import run_local
+from simulation.engines import run_local, run_ray
 from simulation.oracle import pooled_oracle
 from tests.builders import Federation, pool, small_protocol, write_federation, write_site
 
@@ -165,9 +165,19 @@ def test_unfit_sites_are_excluded_by_name_and_nothing_of_them_leaks(tmp_path):
     assert not any("SECRET" in name for name in arrays)
 
 
+def test_ray_in_a_path_with_a_space_is_refused_at_once(tmp_path, monkeypatch):
+    """Instead of workers that never come."""
+    monkeypatch.setattr(sys, "executable", "/a path/python")
+
+    with pytest.raises(InputError, match="ray-path-with-space"):
+        run_ray(tmp_path / "study.yaml", [])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["ray", "loopback"])
 def test_other_carriers_give_the_same_numbers(tmp_path: Path, engine):
+    if engine == "ray" and " " in sys.executable:
+        pytest.skip("Ray cannot start workers from a path with a space in it")
     # A worker that loads torch on a busy machine takes its time.
     patient = small_protocol(federation={"min_sites": 2, "min_cases": 4, "timeout_s": 400})
     federation = write_federation(tmp_path, patient, SIZES)
