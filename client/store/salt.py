@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 from pathlib import Path
@@ -20,14 +21,14 @@ def site_salt(folder: Path) -> bytes:
     path = folder / "salt"
     with disk_faults("cache"):
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            salt = path.read_bytes()
-        else:
-            salt = secrets.token_bytes(32)
-            with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+            # The workers of one preparation all ask at once; the lock keeps a second from reading a file still empty.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            salt = file.read()
+            if not salt:
+                salt = secrets.token_bytes(32)
                 file.write(salt)
+                file.flush()
     if len(salt) != 32:
         raise InputError(
             "salt-invalid",

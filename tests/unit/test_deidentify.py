@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,14 @@ def test_preparing_lets_no_name_into_the_cache(tmp_path):
     assert len(list(site.settings.cache.rglob("*"))) > 6
     assert [] == _mark_is_in(site.settings.cache)
     assert MARK not in str(report).upper()
+
+
+def test_workers_that_ask_at_once_get_one_salt(tmp_path):
+    # In a replay of 254 cases a second worker once read the file while it was still empty, and lost its case.
+    with ThreadPoolExecutor(16) as workers:
+        for round_number in range(200):
+            folder = tmp_path / str(round_number)
+            assert 1 == len(set(workers.map(site_salt, [folder] * 16)))
 
 
 def test_the_salt_is_for_this_account_only_and_stays(tmp_path):
