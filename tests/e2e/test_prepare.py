@@ -13,14 +13,12 @@ import SimpleITK as sitk
 import yaml
 
 from client.case import CaseRow
-from client.ingest.manifest import read_manifest
 from client.ingest.read_case import read_case
 from client.preprocess.preprocess import preprocess
 from client.review.masks import write_image
 from client.site import open_site
-from client.store.cohort import read_repeats
 from client.store.quarantine import read_quarantine
-from client.tasks.load_cohort import load_cohort
+from client.tasks.load_cohort import load_cohort, load_repeats
 from client.tasks.prepare_cohort import prepare_cohort
 from client.tasks.review_case import accept_case, finish_case, open_case, reopen_case
 from client.tasks.side_by_side import THREADS
@@ -74,7 +72,7 @@ def test_good_cases_are_prepared_bad_ones_named_and_nothing_is_done_twice(tmp_pa
     cohort = load_cohort(site)
     assert cohort.training.table.values.shape == (1, 1702)
     assert cohort.training.visual.shape == (1, 131_072)
-    assert (1, 2, 1702) == read_repeats(read_manifest(manifest, site="s"), site.settings, protocol).shape
+    assert (1, 2, 1702) == load_repeats(site).shape
 
 
 def _brain_mask(how):
