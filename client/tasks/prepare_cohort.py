@@ -236,7 +236,8 @@ def _segmented(row: CaseRow, site: Site, clock: _Clock) -> Case:
         except InputError as error:
             if not review_required(site) or error.code != "no-tumour-found":
                 raise
-            mask = case.brain_mask * 0  # type: ignore[operator]  # the reader draws what the network missed
+            # The reader draws what the network missed.
+            mask = case.brain_mask * 0  # type: ignore[operator]  # preprocess has set it
         case = case.evolve(StepRecord("segment", "A 2-channel U-Net segmented the whole tumour."), tumour_mask=mask)
     elif case.tumour_mask is None:
         raise InputError(

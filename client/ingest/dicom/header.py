@@ -150,6 +150,7 @@ def read_header(path: Path) -> Header | str:
             header = _header(path, dataset)
     except InvalidDicomError:
         return "not-dicom"
+    # pydicom raises any of these, by where the damage lies; a fault of ours would show in every file.
     except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, struct.error, NotImplementedError):
         return "unreadable-dicom"
     # A file that was cut off within its header reads without an error.
@@ -166,7 +167,7 @@ def _header(path: Path, dataset: Dataset) -> Header:
     )
     return Header(
         path=path,
-        patient=tuple(_text(dataset, n) for n in ("PatientID", "PatientName", "PatientBirthDate")),  # type: ignore[arg-type]
+        patient=(_text(dataset, "PatientID"), _text(dataset, "PatientName"), _text(dataset, "PatientBirthDate")),
         sex={"M": "male", "F": "female"}.get(_text(dataset, "PatientSex").upper(), ""),
         study_date=_date(_text(dataset, "StudyDate")),
         study_uid=_text(dataset, "StudyInstanceUID"),

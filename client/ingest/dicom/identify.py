@@ -69,7 +69,7 @@ def identify(header: Header, *, volumes: int = 1) -> Identification:
     def add(reason: str, **weights: float) -> None:
         reasons.append(reason)
         for kind, weight in weights.items():
-            scores[kind] += weight  # type: ignore[index]
+            scores[kind] += weight  # type: ignore[index]  # the keywords below are kinds; another is a KeyError
 
     # Some vendors' protocol name is the whole examination's ("brain with and without"): it counts only alone.
     text = _spaced(header.description) or _spaced(header.protocol_name)
