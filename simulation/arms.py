@@ -17,12 +17,29 @@ from client.store.cohort import ScoredCases, SiteCohort
 from client.tasks.evaluate import scores_file
 from client.training.score import safety_margins
 from common.config.protocol import Protocol
+from common.errors import Refused
 from common.messages.model import ModelState
 from server.reporting.content import ArmScores, LawCheck
 from server.state import StudyState
 from simulation.oracle import Oracle
 
-__all__ = ["compare_with_oracle", "federated_arm", "scored_arm"]
+__all__ = ["compare_with_oracle", "federated_arm", "require_every_site", "scored_arm"]
+
+
+def require_every_site(state: StudyState) -> None:
+    """Refused `site-left-out`: the other arms hold every site's cases, so a study without one has no equal."""
+    last = state.exchanges[-1]
+    out = {site: last.codes.get(site, status) for site, status in last.roster.items() if status != "contributed"}
+    if out:
+        raise Refused(
+            "site-left-out",
+            field="sites",
+            problem="The study ended without "
+            + ", ".join(f"{site} ({code})" for site, code in sorted(out.items()))
+            + ".",
+            fix="Give every site enough cases of both classes: more cases, fewer sites, another partition, or a lower "
+            "federation.min_cases in the protocol; then begin in a new folder.",
+        )
 
 
 def federated_arm(sites: Mapping[str, Path], study: str, losses: tuple[float, ...]) -> ArmScores:

@@ -25,7 +25,7 @@ from server.reporting.evaluation import server_view
 from server.reporting.model_files import write_model
 from server.reporting.report import write_report
 from server.state import Exchange, StudyState
-from simulation.arms import compare_with_oracle, federated_arm, scored_arm
+from simulation.arms import compare_with_oracle, federated_arm, require_every_site, scored_arm
 from simulation.cohort.make_cohort import CohortSettings, make_cohort
 from simulation.oracle import harmonise_pooled, pooled_oracle
 from simulation.replay import ReplayFolder, ReplaySettings, build_sites, federate, prepare
@@ -70,6 +70,7 @@ def run_replay(
     progress.stage(f"federated study over {len(sites)} sites ({settings.engine})")
     with folder.timed("federation"):
         state = federate(folder, sites, settings, notify=progress.exchange)
+    require_every_site(state)
     with folder.timed("arms"):
         content = _compare(folder, sites, settings, state, report, cohort, notes, progress)
     write_model(out / "model", state)

@@ -13,11 +13,12 @@ from flwr.app import Message
 
 from client.site import open_site
 from client.tasks.evaluate import scores_file
-from common.errors import InputError, QuorumLost
+from common.errors import InputError, QuorumLost, Refused
 from common.messages.plain import to_plain
 from common.metrics.score_histogram import view
 from server.checkpoint import CHECKPOINT, load_checkpoint
 from server.state import StudyState
+from simulation.arms import require_every_site
 from simulation.engines import run_local, run_ray
 from simulation.oracle import pooled_oracle
 from tests.builders import Federation, pool, small_protocol, write_federation, write_site
@@ -161,6 +162,8 @@ def test_unfit_sites_are_excluded_by_name_and_nothing_of_them_leaks(tmp_path):
     assert state.excluded == {"dual": "one-class-only", "espoo": "protocol-differs", "faro": "manifest-invalid"}
     assert state.status() == "completed with losses: dual, espoo, faro"
     text, arrays = to_plain(state)
+    with pytest.raises(Refused, match=r"dual \(one-class-only\), espoo \(protocol-differs\), faro"):
+        require_every_site(state)
     assert "SECRET" not in text
     assert not any("SECRET" in name for name in arrays)
 
