@@ -22,7 +22,7 @@ from simulation.cohort.render import render_scene
 from simulation.cohort.scanner import SCANNERS, acquire
 from simulation.cohort.tumour import draw_location, grow_tumour
 
-__all__ = ["train_synthetic_segmenter"]
+__all__ = ["labelled_volume", "train_synthetic_segmenter"]
 
 NAMES: dict[Dimensions, str] = {3: "synthetic-v1", 2: "synthetic-2d-v1"}
 TRAINING_SEED = 90001
@@ -43,7 +43,7 @@ def train_synthetic_segmenter(
 ) -> tuple[Path, float]:
     """Make heads, train, measure Dice on held-out heads, write weights and card; returns path and Dice."""
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        volumes = list(pool.map(_labelled_volume, [(seed, i) for i in range(cases + held_out)]))
+        volumes = list(pool.map(labelled_volume, [(seed, i) for i in range(cases + held_out)]))
     network = train_segmenter(
         volumes[:cases], steps=steps, seed=seed, dimensions=dimensions, device=device, progress=progress
     )
@@ -61,7 +61,7 @@ def train_synthetic_segmenter(
     return write_weights(network, folder, NAMES[dimensions], card), dice
 
 
-def _labelled_volume(place: tuple[int, int]) -> LabelledVolume:
+def labelled_volume(place: tuple[int, int]) -> LabelledVolume:
     """One head with both sequences on T1CE's grid, z-scored in the true brain, zero outside."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     seed, number = place
