@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from benchmarks.radiomics import REAL, load
-from client.features.visual import as_stored, extract_visual
 from client.device import choose_device
+from client.features.visual import as_stored, extract_visual
 from client.segment.weights import load_network, load_visual_network
 from common.config.protocol import Protocol
 from common.config.segmentation import SegmentationSettings
