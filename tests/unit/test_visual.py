@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import hadamard
 
+from client.device import choose_device
 from client.features.visual import as_stored, extract_visual, project
 from client.segment.weights import load_visual_network
 from common.config.visual import VisualSettings
@@ -171,3 +172,31 @@ def test_bad_images():
         _visual(sitk.GetImageFromArray(array), flair, mask)
     with pytest.raises(InputError, match="roi-empty"):
         _visual(t1ce, flair, mask * 0)
+
+
+@pytest.mark.parametrize("variant", ["bottleneck", "unet2d"])
+def test_the_device_is_honoured(variant):
+    """The images follow the network: on torch's device without memory the map is made and only its values are missing."""
+    settings = VisualSettings(crop_voxels=16, variant=variant)
+    network = build_unet(2 if variant == "unet2d" else 3).to("meta").eval()
+
+    with pytest.raises(NotImplementedError, match="meta tensor"):
+        extract_visual(*_case(), settings, network=network, device="meta")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this computer")
+@pytest.mark.parametrize("variant", ["bottleneck", "unet2d", "pooled", "random_projection"])
+def test_gpu_and_processor_agree(variant):
+    protocol = small_protocol(visual={"variant": variant, "crop_voxels": 16})
+    maps = [
+        extract_visual(*_case(), protocol.visual, network=load_visual_network(protocol, device=device), device=device)
+        for device in ("cpu", "cuda")
+    ]
+
+    np.testing.assert_allclose(maps[1], maps[0], rtol=1e-2, atol=1e-2)
+
+
+def test_auto_falls_back_on_the_processor(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    assert ("cpu", "cuda:1") == (choose_device("auto"), choose_device("cuda:1"))
