@@ -2,7 +2,8 @@
 
     python -m benchmarks.visual
 
-The named peer is MONAI's whole U-Net on the same cube, from which a hook would take the map.  Effects on a
+The named peer is MONAI's whole U-Net on the same cube, from which a hook would take the map.  Both run on the GPU where
+torch finds one.  Effects on a
 score: the map's inner product with 200 random directions, in units of its own spread over them.  The last line is JSON.
 """
 
@@ -17,8 +18,10 @@ import numpy as np
 import torch
 
 from benchmarks.radiomics import REAL, load
+from client.device import choose_device
 from client.features.visual import as_stored, extract_visual
-from client.segment.weights import load_network
+from client.segment.weights import load_network, load_visual_network
+from common.config.protocol import Protocol
 from common.config.segmentation import SegmentationSettings
 from common.config.visual import VisualSettings
 
@@ -35,17 +38,22 @@ def best(run: Callable[[], Any], repeat: int = 3) -> tuple[float, Any]:
 
 def main() -> None:
     """Measure and print."""
-    case, network = load(REAL), load_network(SegmentationSettings(), device="cpu")
+    device = choose_device("auto")
+    case, network = load(REAL), load_network(SegmentationSettings(), device=device)
     images = case["T1CE"], case["FLAIR"], case["mask"]
 
     def take(settings: VisualSettings) -> Any:
-        return extract_visual(*images, settings, network=network, device="cpu")
+        fitting = load_visual_network(Protocol(name="benchmark", visual=settings), device=device)
+        return extract_visual(*images, settings, network=fitting, device=device)
 
-    with torch.no_grad():
-        whole_net, _ = best(lambda: network(torch.zeros(1, 2, 128, 128, 128)))
-    summary: dict[str, Any] = {"threads": torch.get_num_threads(), "whole_network_s": whole_net}
-    print(f"whole U-Net, {torch.get_num_threads()} threads      {whole_net:6.2f} s")
-    for variant in ("bottleneck", "pooled", "random_projection"):
+    def whole_network() -> Any:
+        with torch.no_grad():
+            return network(torch.zeros(1, 2, 128, 128, 128, device=device)).cpu()
+
+    whole_net, _ = best(whole_network)
+    summary: dict[str, Any] = {"threads": torch.get_num_threads(), "device": device, "whole_network_s": whole_net}
+    print(f"whole U-Net, {device}, {torch.get_num_threads()} threads      {whole_net:6.2f} s")
+    for variant in ("bottleneck", "unet2d", "pooled", "random_projection"):
         seconds, found = best(lambda v=variant: take(VisualSettings(variant=v)))
         half = as_stored(found, VisualSettings()).astype(np.float64) - found
         scale = np.abs(found)

@@ -105,7 +105,10 @@ def import_table(
         list[str], typer.Option(help="CSV with catalogue names, or SEQUENCE=CSV for one sequence's table")
     ],
     id_column: Annotated[str, typer.Option("--id", help="its column of pseudonyms")] = "pseudonym",
-    mapping: Annotated[Path | None, typer.Option(help="YAML of `their column: catalogue name` lines")] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(help="YAML of `their column: catalogue name` lines, as site_configs/mappings/mirp.yaml"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Take features from tables instead of images; the manifest names the cases and may leave their paths empty.

@@ -143,6 +143,7 @@ def segmenter(
     out: Annotated[Path, typer.Option(help="folder for weights and card")],
     cases: Annotated[int, typer.Option(help="synthetic heads to learn from")] = 48,
     steps: Annotated[int, typer.Option(help="training steps")] = 600,
+    flat: Annotated[bool, typer.Option("--flat", help="the two-dimensional network of visual.variant unet2d")] = False,
     workers: Workers = 2,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     as_json: AsJson = False,
@@ -155,6 +156,7 @@ def segmenter(
         bar = bars.add_task("steps", total=steps)
         path, dice = train_synthetic_segmenter(
             out,
+            dimensions=2 if flat else 3,
             cases=cases,
             steps=steps,
             workers=workers,

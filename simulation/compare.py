@@ -10,7 +10,7 @@ federated arms take them from the pool.
     fedavg ...      another strategy                 adamw, adamw_pooled   AdamW at 1e-4, averaged
     radiomics_only, visual_only                      t1ce_radiomics, flair_radiomics: one sequence, no visual map
     relu_none, relu_paper_literal                    hidden_64       64 hidden units
-    channel_means   the map's 256 channels averaged  int8 ...        another encoding of the updates
+    channel_means   the map's channels averaged  int8 ...        another encoding of the updates
 """
 
 from __future__ import annotations
@@ -47,7 +47,6 @@ from simulation.statistics.estimate import federated_moments, federated_selectio
 
 __all__ = ["ARMS", "ArmResult", "compare"]
 
-CHANNELS = 256
 Scores = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -256,9 +255,14 @@ def _nothing(maps: VisualMaps) -> VisualMaps:
     return VisualMaps.of(np.zeros((len(maps), 1), np.float32))
 
 
-def _channel_means(maps: VisualMaps) -> VisualMaps:
-    rows = [row.reshape(CHANNELS, -1).mean(axis=1, dtype=np.float64) for row in maps]
-    return VisualMaps.of(np.array(rows, np.float32).reshape(len(maps), CHANNELS))
+def _channel_means(replica: _Replica) -> _Judged:
+    channels = replica.protocol.visual.channels
+
+    def average(maps: VisualMaps) -> VisualMaps:
+        rows = [row.reshape(channels, -1).mean(axis=1, dtype=np.float64) for row in maps]
+        return VisualMaps.of(np.array(rows, np.float32).reshape(len(maps), channels))
+
+    return _federated(_with_maps(replica, average))
 
 
 def _radiomics_only(replica: _Replica, sequence: str = "") -> _Judged:
@@ -298,6 +302,6 @@ ARMS: dict[str, Arm] = {
     "relu_none": partial(_with_head, relu="none"),
     "relu_paper_literal": partial(_with_head, relu="paper_literal"),
     "hidden_64": partial(_with_head, hidden=64),
-    "channel_means": lambda replica: _federated(_with_maps(replica, _channel_means)),
+    "channel_means": _channel_means,
     **{name: partial(_federated, encoding=name) for name in get_args(Encoding)},
 }

@@ -1,6 +1,7 @@
 """segmenter: train the shipped segmentation weights on synthetic heads that no replay ever uses.
 
-The shipped file is client/segment/weights/synthetic-v1; `fedmidline-sim segmenter` makes it anew.
+The shipped files are client/segment/weights/synthetic-v1 and, for two-dimensional visual features, synthetic-2d-v1;
+`fedmidline-sim segmenter` makes them anew.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ import numpy as np
 import SimpleITK as sitk
 
 from client.training.segmenter import LabelledVolume, train_segmenter, whole_tumour_dice, write_weights
+from common.networks.unet import Dimensions
 from common.seeds import stream
 from simulation.cohort.anatomy import sculpt_head
 from simulation.cohort.render import render_scene
 from simulation.cohort.scanner import SCANNERS, acquire
 from simulation.cohort.tumour import draw_location, grow_tumour
 
-__all__ = ["train_synthetic_segmenter"]
+__all__ = ["labelled_volume", "train_synthetic_segmenter"]
 
+NAMES: dict[Dimensions, str] = {3: "synthetic-v1", 2: "synthetic-2d-v1"}
 TRAINING_SEED = 90001
 """Replays use small seeds; this stream is the network's own."""
 
@@ -29,7 +32,7 @@ TRAINING_SEED = 90001
 def train_synthetic_segmenter(
     folder: Path,
     *,
-    name: str = "synthetic-v1",
+    dimensions: Dimensions = 3,
     cases: int = 48,
     held_out: int = 8,
     steps: int = 500,
@@ -40,11 +43,14 @@ def train_synthetic_segmenter(
 ) -> tuple[Path, float]:
     """Make heads, train, measure Dice on held-out heads, write weights and card; returns path and Dice."""
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        volumes = list(pool.map(_labelled_volume, [(seed, i) for i in range(cases + held_out)]))
-    network = train_segmenter(volumes[:cases], steps=steps, seed=seed, device=device, progress=progress)
-    dice = float(np.mean([whole_tumour_dice(network, case, device=device) for case in volumes[cases:]]))
+        volumes = list(pool.map(labelled_volume, [(seed, i) for i in range(cases + held_out)]))
+    network = train_segmenter(
+        volumes[:cases], steps=steps, seed=seed, dimensions=dimensions, device=device, progress=progress
+    )
+    unseen = volumes[cases:]
+    dice = float(np.mean([whole_tumour_dice(network, c, dimensions=dimensions, device=device) for c in unseen]))
     card = {
-        "what": "2-channel U-Net for the whole tumour, trained on synthetic heads only; research use only",
+        "what": f"2-channel {dimensions}-D U-Net for the whole tumour, trained on synthetic heads only; research use only",
         "cases": cases,
         "steps": steps,
         "seed": seed,
@@ -52,10 +58,10 @@ def train_synthetic_segmenter(
         "held_out_cases": held_out,
         "held_out_mean_dice": round(dice, 4),
     }
-    return write_weights(network, folder, name, card), dice
+    return write_weights(network, folder, NAMES[dimensions], card), dice
 
 
-def _labelled_volume(place: tuple[int, int]) -> LabelledVolume:
+def labelled_volume(place: tuple[int, int]) -> LabelledVolume:
     """One head with both sequences on T1CE's grid, z-scored in the true brain, zero outside."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     seed, number = place

@@ -14,12 +14,13 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from client.features.phantom_values import PHANTOM_VALUES
-from client.features.radiomics import extract_radiomics
+from client.features.phantom_values import FLAT_WAVELETS, PHANTOM_VALUES, WAVELETS
+from client.features.radiomics import SCALE, extract_radiomics
 from common.arrays import FeatureVector
 from common.config.radiomics import RadiomicsSettings
+from common.stats.value_lock import Difference, compare_values
 
-__all__ = ["expected_values", "make_phantom", "measure_phantom"]
+__all__ = ["check_phantom", "expected_values", "make_phantom", "measure_phantom"]
 
 SHAPE = (18, 20, 22)
 SPACING = (1.0, 1.0, 2.0)
@@ -59,12 +60,44 @@ def measure_phantom(settings: RadiomicsSettings) -> FeatureVector:
     return extract_radiomics(*make_phantom(), settings).values
 
 
-def expected_values(settings: RadiomicsSettings) -> dict[str, float]:
-    """The values shipped for this preset; with another wavelet than coif1 only what no wavelet touches.
+def check_phantom(settings: RadiomicsSettings) -> Difference | None:
+    """How this computer's values differ from the shipped ones, if they do."""
+    expected = expected_values(settings)
+    found = dict(zip(settings.names(), map(float, measure_phantom(settings)), strict=True))
+    more = tuple(name for name in expected if name not in found)
+    if more:
+        found |= dict(
+            zip(more, map(float, extract_radiomics(*make_phantom(), settings, features=more).values), strict=True)
+        )
+    return compare_values(expected, found)
 
+
+def expected_values(settings: RadiomicsSettings) -> dict[str, float]:
+    """The values shipped for this preset and wavelet, by name.
+
+    Those of the study's features with coif1.  With another wavelet, those that no wavelet touches, and of each T1CE band
+    the 90th percentile, asked for or not: it changes with any coefficient, and what is computed from a band is the same
+    arithmetic for every wavelet.
     They are plain PyRadiomics 3.0.1's, extracted without our engine (`tests/golden/test_phantom.py`).
     """
     catalogue = RadiomicsSettings(preset=settings.preset).names()
-    shipped = dict(zip(catalogue, map(float, PHANTOM_VALUES[settings.preset].split()), strict=True))
+    shipped = dict(zip(catalogue, _numbers(PHANTOM_VALUES[settings.preset]), strict=True))
     asked = set(settings.names())
-    return {n: v for n, v in shipped.items() if n in asked and (settings.wavelet == "coif1" or "_wavelet-" not in n)}
+    if settings.wavelet == "coif1":
+        return {name: value for name, value in shipped.items() if name in asked}
+    untouched = {name: value for name, value in shipped.items() if name in asked and "_wavelet-" not in name}
+    return untouched | _ninetieth_percentiles(settings)
+
+
+def _ninetieth_percentiles(settings: RadiomicsSettings) -> dict[str, float]:
+    """Of the bands of another wavelet; none where this PyWavelets has one that was unknown when they were shipped."""
+    table = FLAT_WAVELETS if settings.preset == "thick_slice_2d" else WAVELETS
+    row = next((line for line in table.splitlines() if line.split()[:1] == [settings.wavelet]), "")
+    names = [f"T1CE_{band}_firstorder_90Percentile" for band in settings.filters if band != "original"]
+    values = [value * SCALE.get(settings.preset, 1.0) for value in map(float, row.split()[1:])]
+    return dict(zip(names, values, strict=True)) if values else {}
+
+
+def _numbers(table: str) -> list[float]:
+    """Without the words between them."""
+    return [float(word) for word in table.split() if word[0] in "-0123456789"]

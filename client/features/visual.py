@@ -1,4 +1,6 @@
-"""visual: the network's deepest map of a cube around the tumour, whole or in 256 numbers (METHOD R20, R21, R49)."""
+"""visual: the network's deepest map of a cube around the tumour, whole or in 256 numbers, or of one slice of it
+(METHOD R20, R21, R49).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from common.config.visual import BOTTLENECK_CHANNELS, VisualSettings
+from common.config.visual import BOTTLENECK_CHANNELS, SLICE_FACTOR, VisualSettings
 from common.errors import InputError
 from common.networks.unet import deepest_map
 from common.seeds import stream
@@ -29,24 +31,32 @@ def extract_visual(
     network: torch.nn.Module,
     device: str,
 ) -> Vector:
-    """Flat vector of `settings.length` values; the whole map is channels first, then z, y, x.
+    """Flat vector of `settings.length` values; the whole map is channels first, then z, y, x (y, x of a slice).
 
-    The cube has `crop_voxels` per edge at the images' own spacing, centred on the mask, zero where it
-    leaves the image.  InputError `roi-empty` or `visual-not-finite`.
+    The cube has `crop_voxels` per edge at the images' own spacing, centred on the mask, zero where it leaves the image.
+    `unet2d` takes instead the axial slice with most tumour (the lowest of equals): a square of `crop_voxels` per edge,
+    centred on the mask's part in it, enlarged `SLICE_FACTOR` times (bilinear).
+    network: two-dimensional for `unet2d`.  InputError `roi-empty` or `visual-not-finite`.
     """
     if settings.variant == "none":
         return np.zeros(settings.length, np.float32)
-    inside = sitk.GetArrayFromImage(mask) > 0
+    inside = sitk.GetArrayViewFromImage(mask) > 0
     if not inside.any():
         raise InputError(
             "roi-empty", field="mask", problem="The mask has no voxel.", fix="Segment the tumour, or exclude the case."
         )
-    centre = [round(float(c.mean())) for c in np.nonzero(inside)]
-    cube = np.stack([_cut(sitk.GetArrayViewFromImage(image), centre, settings.crop_voxels) for image in (t1ce, flair)])
+    part: Any = int(inside.sum(axis=(1, 2)).argmax()) if settings.variant == "unet2d" else slice(None)
+    inside = inside[part]
+    centre = [int(np.floor(c.mean() + 0.5)) for c in np.nonzero(inside)]
+    images = [sitk.GetArrayViewFromImage(image)[part] for image in (t1ce, flair)]
+    cut = np.stack([_cut(image, centre, settings.crop_voxels) for image in images]).astype(np.float32)
     if settings.outside == "zeroed":
-        cube = cube * _cut(inside.astype(np.float32), centre, settings.crop_voxels)
+        cut = cut * _cut(inside, centre, settings.crop_voxels)
     with torch.no_grad():
-        deepest = deepest_map(network, torch.from_numpy(cube[None].astype(np.float32)).to(device))[0]
+        seen = torch.from_numpy(cut[None]).to(device)
+        if settings.variant == "unet2d":
+            seen = torch.nn.functional.interpolate(seen, scale_factor=SLICE_FACTOR, mode="bilinear")
+        deepest = deepest_map(network, seen)[0]
         if settings.variant == "pooled":
             deepest = deepest.mean(dim=(1, 2, 3))
     values = np.ascontiguousarray(deepest.cpu().numpy().reshape(-1))
@@ -98,7 +108,7 @@ def project(values: Vector, seed: int) -> Vector:
     return np.asarray(mixed.reshape(-1)[chosen] / np.float32(np.sqrt(OUT)))
 
 
-def _cut(volume: np.ndarray[Any, Any], centre: list[int], edge: int) -> np.ndarray[Any, Any]:
-    """A cube of `edge` voxels around `centre`; beyond the image it is zero."""
-    padded = np.pad(volume, edge // 2)
+def _cut(array: np.ndarray[Any, Any], centre: list[int], edge: int) -> np.ndarray[Any, Any]:
+    """A cube or square of `edge` voxels around `centre`; beyond the image it is zero."""
+    padded = np.pad(array, edge // 2)
     return np.asarray(padded[tuple(slice(c, c + edge) for c in centre)])

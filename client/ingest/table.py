@@ -1,7 +1,8 @@
 """table: features that somebody already has (PyRadiomics' CSV, MIRP's, or any) as rows of the catalogue.
 
 A wide table carries the catalogue's names (`T1CE_wavelet-HHH_firstorder_Variance`); a table of one sequence, as
-PyRadiomics' batch command writes it, carries them without the sequence; a mapping names the rest.
+PyRadiomics' batch command writes it, carries them without the sequence; a mapping names the rest
+(`site_configs/mappings/mirp.yaml` for MIRP).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import yaml
 
+from common.catalogue import SEQUENCES
 from common.errors import InputError
 
 __all__ = ["FeatureRows", "TableSource", "read_mapping", "read_tables"]
@@ -45,7 +47,7 @@ def read_tables(
 ) -> FeatureRows:
     """Join the tables by pseudonym; a case counts only when it stands in all of them.
 
-    mapping: their column -> catalogue name (with its sequence).
+    mapping: their column -> catalogue name; in a table of one sequence it may be without the sequence.
     InputError: table-unreadable, table-without-id, table-incomplete (names the features), table-not-finite
     (the cell stands in the local message), table-row-twice, table-column-twice.
     """
@@ -116,9 +118,9 @@ def _read(path: Path) -> tuple[list[dict[str, str]], list[str]]:
 
 
 def _name(column: str, source: TableSource, mapping: Mapping[str, str]) -> str:
-    if column in mapping:
-        return mapping[column]
-    return f"{source.sequence}_{column}" if source.sequence else column
+    name = mapping.get(column, column)
+    whole = not source.sequence or (column in mapping and name.startswith(tuple(f"{word}_" for word in SEQUENCES)))
+    return name if whole else f"{source.sequence}_{name}"
 
 
 def _number(text: str, column: str, pseudonym: str) -> float:

@@ -256,14 +256,14 @@ def _measured(case: Case, key: str, site: Site, doubts: tuple[str, ...], clock: 
     from client.features.card import feature_versions
     from client.features.radiomics import extract_radiomics
     from client.features.visual import as_stored, extract_visual
-    from client.segment.weights import load_network
+    from client.segment.weights import load_visual_network
 
     protocol, device = site.protocol, choose_device(site.settings.device)
     radiomics = extract_radiomics(case.t1ce, case.flair, case.tumour_mask, protocol.radiomics)
     clock.lap("radiomics")
     repeats, more_doubts = _repeats(case, key, site)
     clock.lap("repeats")
-    network = load_network(protocol.segmentation, device=device)
+    network = load_visual_network(protocol, device=device)
     images = _network_images(case)
     visual = extract_visual(*images, case.tumour_mask, protocol.visual, network=network, device=device)
     clock.lap("visual")

@@ -14,7 +14,6 @@ from client.tasks.load_cohort import case_design, load_cohort
 from common.arrays import CaseFlags, FeatureVector
 from common.errors import ProtocolMismatch, Refused
 from common.messages.qualify import QualifyReply, QualifyRequest
-from common.stats.value_lock import compare_values
 
 __all__ = ["answer"]
 
@@ -71,22 +70,19 @@ def _batches(site: Site, cohort: SiteCohort) -> tuple[str, ...]:
 
 def _check_values(site: Site) -> FeatureVector:
     """The site's features of the phantom; ProtocolMismatch `features-differ` names the one that differs most."""
-    from client.features.phantom import expected_values, measure_phantom  # SimpleITK, for this message only
+    from client.features.phantom import check_phantom, measure_phantom  # SimpleITK, for this message only
 
-    settings = site.protocol.radiomics
-    values = measure_phantom(settings)
-    expected = expected_values(settings)
-    difference = compare_values(expected, dict(zip(settings.names(), values, strict=True)))
+    difference = check_phantom(site.protocol.radiomics)
     if difference is not None:
         raise ProtocolMismatch(
             "features-differ",
             field=difference.feature,
             site=site.settings.name,
             problem=f"On the reference phantom the site's value differs by {difference.relative:.1e} of the expected one; "
-            f"{difference.features} of {len(expected)} features differ.",
+            f"{difference.features} feature(s) differ.",
             fix="Install the packages as pinned in requirements.txt.",
         )
-    return values
+    return measure_phantom(site.protocol.radiomics)
 
 
 def _by_class(altered: CaseFlags) -> tuple[int, int]:

@@ -26,10 +26,11 @@ from common.config.visual import VisualSettings
 __all__ = ["Protocol"]
 
 
-FEATURES_VERSION = 2
+FEATURES_VERSION = 3
 """Raised whenever the software may give a prepared case other values, so that no cache or study mixes two.
 
-1: PyRadiomics on a cropped image, wrong in the wavelets of a tumour that touches the image's border; 2: our engine."""
+1: PyRadiomics on a cropped image, wrong in the wavelets of a tumour that touches the image's border; 2: our engine;
+3: the cube's centre is rounded upwards, where halves went to the even voxel."""
 
 
 class Protocol(Settings):

@@ -8,10 +8,14 @@ from pydantic import Field
 
 from common.config.base import Settings
 
-__all__ = ["BOTTLENECK_CHANNELS", "VisualSettings"]
+__all__ = ["BOTTLENECK_CHANNELS", "FLAT_CHANNELS", "SLICE_FACTOR", "VisualSettings"]
 
 BOTTLENECK_CHANNELS = 256
 DOWN_SAMPLINGS = 3
+FLAT_CHANNELS = 1024
+FLAT_DOWN_SAMPLINGS = 4
+SLICE_FACTOR = 4
+"""A slice is enlarged so many times before the two-dimensional network: 128 voxels become 512 pixels."""
 
 
 class VisualSettings(Settings):
@@ -19,25 +23,38 @@ class VisualSettings(Settings):
     segmentation network on it.
 
     variant: `bottleneck` is the whole map, flattened in C order (the paper's length at 128 voxels);
-        `pooled` the mean of each of its 256 channels; `random_projection` 256 fixed random mixtures of the
+        `unet2d` the deepest map of a two-dimensional network on the axial slice with most tumour, 1024 x 32 x 32 at 128
+        voxels, the same length; `pooled` the mean of each of the cube's 256 channels; `random_projection` 256 fixed random mixtures of the
         whole map; `none` a single zero, for studies on radiomics alone and for sites that bring a table.  Only the
         small ones may be combined with differential privacy (R49).
     projection_seed: names the mixtures; the same at every site.
+    flat_weights: of the two-dimensional network, a file under client/segment/weights.
     outside: voxels of the cube outside the mask are `kept` or `zeroed`.
     dtype: how the features lie on the site's disk; `float16` halves them and rounds to 3 digits.
     """
 
-    variant: Literal["bottleneck", "pooled", "random_projection", "none"] = "bottleneck"
+    variant: Literal["bottleneck", "unet2d", "pooled", "random_projection", "none"] = "bottleneck"
     crop_voxels: Annotated[int, Field(ge=16, le=256, multiple_of=8)] = 128
     outside: Literal["kept", "zeroed"] = "kept"
+    flat_weights: str = "synthetic-2d-v1"
     projection_seed: Annotated[int, Field(ge=0)] = 20240604
     dtype: Literal["float32", "float16"] = "float16"
 
     @property
+    def channels(self) -> int:
+        """Channels of the network's deepest map."""
+        return FLAT_CHANNELS if self.variant == "unet2d" else BOTTLENECK_CHANNELS
+
+    @property
     def length(self) -> int:
-        """Number of visual features: 256 x (crop / 8)^3, 1,048,576 for 128 voxels; 256 for the small variants."""
+        """Number of visual features: 256 x (crop / 8)^3 or 1024 x (crop / 4)^2, both 1,048,576 for 128 voxels; 256 for
+        the small variants.
+        """
         if self.variant == "none":
             return 1
+        if self.variant == "unet2d":
+            edge = self.crop_voxels * SLICE_FACTOR >> FLAT_DOWN_SAMPLINGS
+            return FLAT_CHANNELS * edge * edge
         if self.variant != "bottleneck":
             return BOTTLENECK_CHANNELS
         edge = self.crop_voxels >> DOWN_SAMPLINGS

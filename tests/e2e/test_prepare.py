@@ -26,6 +26,7 @@ from common.config.preprocessing import PreprocessingSettings
 from common.config.protocol import Protocol
 from common.config.radiomics import RadiomicsSettings
 from common.config.segmentation import SegmentationSettings
+from common.config.visual import VisualSettings
 from common.errors import Refused
 from simulation.cohort.make_cohort import CohortSettings, make_cohort
 from simulation.replay import read_rows
@@ -100,7 +101,8 @@ def test_only_the_accepted_mask_is_measured_and_a_reopened_case_leaves_the_study
     """Raw images, automatic mask, a reader who enlarges it, features of that mask; then the reader doubts."""
     manifest = make_cohort(tmp_path / "cohort", CohortSettings(seed=3, altered=1, not_altered=1))
     segmentation = SegmentationSettings(review="required", second_reader_fraction=0.0)
-    protocol, _ = at_size(Protocol(name="tiny", segmentation=segmentation), "small")
+    visual = VisualSettings(variant="unet2d")
+    protocol, _ = at_size(Protocol(name="tiny", segmentation=segmentation, visual=visual), "small")
     (tmp_path / "protocol.yaml").write_text(yaml.safe_dump(protocol.model_dump(mode="json")))
     path = tmp_path / "site.yaml"
     path.write_text(yaml.safe_dump({"name": "s", "protocol": "protocol.yaml", "manifest": "cohort/manifest.csv"}))
@@ -120,6 +122,7 @@ def test_only_the_accepted_mask_is_measured_and_a_reopened_case_leaves_the_study
     assert ["prepared", "to_review"] == [o.status for o in report.outcomes]
     assert "preprocess" not in report.outcomes[0].seconds
     assert "A radiologist corrected the mask" in report.methods
+    assert (1, 1024 * 16 * 16) == load_cohort(site).training.visual.shape  # of one slice, 64 voxels enlarged to 256
     table = load_cohort(site, visual=False).training.table
     volume_ml = table.values[0, table.names.index("T1CE_original_shape_VoxelVolume")] / 1000
     assert volume_ml == pytest.approx(reading.volume_ml, rel=1e-6)

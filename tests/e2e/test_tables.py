@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from client.cli import app
 from client.site import open_site
@@ -19,6 +21,7 @@ from common.metrics.score_histogram import view
 from simulation.engines import run_local
 from tests.builders import small_protocol, write_federation
 
+MIRP = Path(__file__).parents[2] / "site_configs" / "mappings" / "mirp.yaml"
 SIZES = {"aachen": 16, "bern": 24}
 
 
@@ -77,6 +80,28 @@ def test_every_phase_runs_on_tables(tmp_path, monkeypatch, capsys):
     assert view(state.histograms["test"]).auc > 0.9
     np.testing.assert_array_equal(with_images.moments.radiomics_mean, state.moments.radiomics_mean)
     assert with_images.selection.signature == state.selection.signature
+
+
+def test_every_phase_runs_on_tables_of_mirp(tmp_path, monkeypatch, capsys):
+    """Its own columns and identifier, one table per sequence, one mapping for both."""
+    mapping = yaml.safe_load(MIRP.read_text())
+    names = tuple(f"{sequence}_{name}" for sequence in SEQUENCES for name in mapping.values())
+    protocol = small_protocol(radiomics={"features": names}, visual=VisualSettings(variant="none"))
+    federation = write_federation(tmp_path, protocol, SIZES)
+    theirs = {name: column for column, name in mapping.items()} | {"Patient": "sample_name"}
+    for site_file in federation.sites.values():
+        folder = _to_tables(site_file)
+        for sequence in SEQUENCES:
+            _edit(folder / f"{sequence}.csv", lambda rows: [{theirs.get(k, k): v for k, v in r.items()} for r in rows])
+        words = ("--id", "sample_name", "--mapping", str(MIRP))
+        code, out, _ = _import(folder, monkeypatch, capsys, *words)
+        assert (0, []) == (code, json.loads(out)["cases_without_row"])
+
+    state = run_local(federation.study, list(federation.sites.values()))
+
+    assert "completed" == state.status()
+    assert 202 == len(state.moments.radiomics_mean)
+    assert view(state.histograms["test"]).auc > 0.9
 
 
 @pytest.fixture

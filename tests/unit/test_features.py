@@ -47,7 +47,18 @@ def test_too_few_grey_levels_are_told():
     fine = extract_radiomics(t1ce, flair, mask, RadiomicsSettings()).warnings
 
     assert any(text.startswith("T1CE original: 2 grey levels") for text in coarse)
+    assert 18 == len(coarse)  # every filtered image of both sequences
     assert () == fine
+
+
+def test_a_tiny_region_is_told():
+    t1ce, flair, mask = _case()
+    array = sitk.GetArrayFromImage(mask) * 0
+    array[10:13, 10:13, 10:13] = 1
+
+    warnings = extract_radiomics(t1ce, flair, sitk.GetImageFromArray(array), RadiomicsSettings()).warnings
+
+    assert "whole tumour of 27 voxels; textures need at least 64" in warnings
 
 
 def test_a_constant_region_is_told():
