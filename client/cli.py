@@ -11,6 +11,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
+from client.disk import write_whole
 from client.ingest.table import TableSource, read_mapping
 from client.onboarding import COLUMNS, AsJson, SiteFile, onboarding
 from client.review_commands import review
@@ -59,6 +60,34 @@ def prepare(
         screen.print(f"{report.count('to_review')} case(s) wait for a reader: fedmidline-site review list")
     if report.count("quarantined"):
         raise typer.Exit(2)
+
+
+@app.command()
+def quality(
+    site: SiteFile,
+    out: Annotated[Path | None, typer.Option(help="the HTML file to write; default: quality.html in the cache")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge the prepared cases and write a page of their slices, most suspicious first. Stays in the hospital.
+
+    Example: fedmidline-site quality --site my-site/site.yaml
+    """
+    from client.tasks.quality_page import look_at_quality, render_quality
+
+    opened = open_site(site)
+    found = look_at_quality(opened)
+    path = out or opened.settings.cache / "quality.html"
+    write_whole(path, render_quality(opened, found).encode(), field="out")
+    table = Table("case", "verdict", "suspicion", "why", title="Quality")
+    for case in found.cases:
+        table.add_row(
+            case.pseudonym, case.verdict.word, f"{case.verdict.suspicion:.2f}", "; ".join(case.verdict.reasons)
+        )
+    for aside in found.set_aside:
+        table.add_row(aside.pseudonym, "set aside", "", aside.code)
+    say({**found.as_dict(), "page": str(path)}, table, as_json=as_json)
+    if not as_json:
+        screen.print(f"page: {path}", soft_wrap=True)
 
 
 @app.command()

@@ -62,7 +62,9 @@ def bring_to_atlas(case: Case, settings: PreprocessingSettings, scratch: Path | 
     case = replace(case, quality=measure_native(case))
     if settings.skull_strip in ("hd_bet", "synthstrip"):
         case = strip_by_command(case, settings.skull_strip, scratch)
-    return _paper_order(case, settings, atlas) if settings.order == "paper_order" else _recommended(case, settings, atlas)
+    return (
+        _paper_order(case, settings, atlas) if settings.order == "paper_order" else _recommended(case, settings, atlas)
+    )
 
 
 def _recommended(case: Case, settings: PreprocessingSettings, atlas: Atlas) -> Case:

@@ -72,6 +72,11 @@ class PreparedStore:
             quality=tuple(about["quality"].items()),
         )
 
+    def quality(self, key: str) -> dict[str, float]:
+        """The case's measures, without its images."""
+        found: dict[str, float] = json.loads((self._folder / key / ABOUT).read_text())["quality"]
+        return found
+
     def to_native(self, key: str) -> sitk.Transform | None:
         """Points of the analysis grid -> points of the native T1CE."""
         path = self._folder / key / TRANSFORM

@@ -86,7 +86,7 @@ def _grey(tiles: Array, brain: Array) -> Array:
     if not brain.any():
         return np.zeros_like(tiles)
     low, high = np.percentile(tiles[brain], (0.5, 99.5))
-    return np.clip((tiles - low) / max(high - low, 1e-9), 0, 1)
+    return np.asarray(np.clip((tiles - low) / max(high - low, 1e-9), 0, 1))
 
 
 def _coloured(grey: Array, *outlines: tuple[Array, tuple[float, float, float]]) -> Array:

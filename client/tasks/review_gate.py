@@ -54,7 +54,9 @@ def material_of(case: Case, preparation: str, site: Site, *, warnings: tuple[str
         volume_ml=volume,
         components=components,
         # The warnings of the case's quality may name a part of the mask's shape already.
-        flags=tuple(dict.fromkeys((*warnings, *flags, *(() if components else ("no tumour was found automatically",))))),
+        flags=tuple(
+            dict.fromkeys((*warnings, *flags, *(() if components else ("no tumour was found automatically",))))
+        ),
         uncertainty=dict(case.quality).get("uncertainty", 0.0),
         second_reader=second_reader,
     )

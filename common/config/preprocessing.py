@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -46,7 +47,7 @@ class StandardScale(Settings):
     def _rises(self) -> Self:
         for name in ("t1ce", "flair"):
             scale = getattr(self, name)
-            if any(low >= high for low, high in zip(scale, scale[1:], strict=False)):
+            if any(low >= high for low, high in pairwise(scale)):
                 raise ValueError(f"{name}: a standard scale must rise from percentile to percentile")
         return self
 

@@ -20,8 +20,10 @@ Values = np.ndarray[Any, np.dtype[np.float64]]
 
 def landmarks_of(values: Values) -> Values:
     """Percentiles of the brain's voxels.  ValueError where two are the same: their line would stand upright."""
-    found: Values = np.percentile(values, LANDMARK_PERCENTILES) if values.size else np.zeros(1)
-    if values.size == 0 or not (np.diff(found) > 0).all():
+    if values.size == 0:
+        raise ValueError("no voxels")
+    found: Values = np.asarray(np.percentile(values, LANDMARK_PERCENTILES))
+    if not (np.diff(found) > 0).all():
         raise ValueError(f"landmarks of {values.size} voxels do not rise")
     return found
 

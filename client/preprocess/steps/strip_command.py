@@ -70,7 +70,13 @@ def _run(command: tuple[str, ...], folder: Path) -> str:
     """What the program said; empty where it ended well."""
     try:
         done = subprocess.run(  # noqa: S603  # a fixed list; the folder is ours
-            command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LONGEST_S, check=False
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LONGEST_S,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return f"no end after {LONGEST_S} s"
