@@ -63,6 +63,33 @@ def prepare(
 
 
 @app.command()
+def landmarks(
+    site: SiteFile,
+    out: Annotated[Path, typer.Option(help="the JSON file for the study's coordinator")] = Path("landmarks.json"),
+    as_json: AsJson = False,
+) -> None:
+    """Sum the training cases' landmarks for a study that normalises by Nyul's method. Goes on where it was stopped.
+
+    The file holds sums over all training cases and is refused below the protocol's min_cases.  The coordinator makes
+    the standard scale of all sites' files: fedmidline-study landmarks.
+
+    Example: fedmidline-site landmarks --site my-site/site.yaml --out landmarks-my-site.json
+    """
+    from client.tasks.landmarks import sum_landmarks
+
+    with Progress(*COLUMNS, console=screen) as bars:
+        bar = bars.add_task("cases", total=None)
+        report = sum_landmarks(open_site(site), lambda done, of: bars.update(bar, completed=done, total=of))
+    write_whole(out, report.reply.model_dump_json(indent=1).encode(), field="out", mode=0o644)
+    result = {"file": str(out), "training_cases": report.reply.cases, "set_aside": sorted(report.set_aside)}
+    say(result, f"{out}: sums over {report.reply.cases} training cases", as_json=as_json)
+    for fault in report.set_aside.values():
+        screen.print(fault, style="red", markup=False, highlight=False)
+    if report.set_aside:
+        raise typer.Exit(2)
+
+
+@app.command()
 def quality(
     site: SiteFile,
     out: Annotated[Path | None, typer.Option(help="the HTML file to write; default: quality.html in the cache")] = None,
