@@ -29,6 +29,9 @@ __all__ = ["SiteCheck", "check_site"]
 SECONDS_PER_CASE = 90.0
 """Of one core for one clinical case, with reserve (shared/notes: N4, two registrations, network, 1702 features)."""
 
+PREPARED_BYTES = 30e6
+"""Of four compressed images and two masks on a grid of 1 mm."""
+
 
 @dataclass(frozen=True)
 class SiteCheck:
@@ -141,10 +144,13 @@ def check_site(site: Site, progress: Callable[[int, int], None] = lambda _done, 
 
 
 def _bytes_per_case(protocol: Protocol) -> int:
-    """Visual map, radiomics with their repeats, and a picture."""
+    """Visual map, radiomics with their repeats, two pictures, and what a reader looks at."""
     size = 2 if protocol.visual.dtype == "float16" else 4
     radiomics = 8 * len(protocol.radiomics.names()) * (1 + protocol.radiomics.perturbations)
-    return protocol.visual.length * size + radiomics + 300_000
+    images = 0.0
+    if protocol.segmentation.review == "required":  # for the readers; measured: 3.7 MB at 2 mm
+        images = PREPARED_BYTES / protocol.preprocessing.spacing_mm**3
+    return int(protocol.visual.length * size + radiomics + images + 300_000)
 
 
 def _counted(words: Iterable[str]) -> dict[str, int]:

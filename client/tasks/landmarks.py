@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +50,9 @@ def sum_landmarks(site: Site, progress: Callable[[int, int], None] = lambda _don
     InputError `split-missing`: training cases must be known, and the study has not drawn its split yet.
     Refused `too-few-cases` below the protocol's min_cases.
     """
+    from client.preprocess.steps.strip_command import require_program
+
+    require_program(site.protocol.preprocessing.skull_strip)
     rows = [row for row in read_manifest(site.settings.manifest, site=site.settings.name) if not row.excluded_because]
     _require_split(rows, site)
     training = {row.pseudonym: row for row in rows if row.split == "train"}
@@ -57,12 +61,14 @@ def sum_landmarks(site: Site, progress: Callable[[int, int], None] = lambda _don
     book.save()
     to_do = {name: (row, files[name]) for name, row in training.items() if not files[name].exists()}
     set_aside: dict[str, str] = {}
+    shutil.rmtree(site.settings.cache / SCRATCH, ignore_errors=True)  # what a killed run left
     progress(len(training) - len(to_do), len(training))
     workers = min(site.settings.workers or os.cpu_count() or 1, max(1, len(to_do)))
     for number, (name, fault) in enumerate(side_by_side(to_do, partial(_measure, site=site), workers=workers), start=1):
         if fault is None or fault:
             set_aside[name] = fault or "worker-killed: The operating system ended the process."
         progress(len(training) - len(to_do) + number, len(training))
+    shutil.rmtree(site.settings.cache / SCRATCH, ignore_errors=True)
     return LandmarksReport(_reply([training[n] for n in training if n not in set_aside], files, site), set_aside)
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from client.case import Case, CaseRow, StepRecord, methods_text
+from client.disk import disk_faults
 from client.ingest.dicom.read_dicom import DicomFolders
 from client.ingest.manifest import read_manifest
 from client.ingest.read_case import input_fingerprint, inputs_are_there, read_case
@@ -212,8 +213,9 @@ def _pipeline(work: _Work, site: Site, pictures: bool, seconds: dict[str, float]
     doubts = judge(dict(case.quality)).reasons
     if pictures:
         folder = site.settings.cache / "pictures"
-        draw_case(case, folder / f"{name}.png")
-        draw_mosaic(case, folder / f"{name}.jpg", site.protocol.preprocessing.atlas)
+        with disk_faults("cache"):
+            draw_case(case, folder / f"{name}.png")
+            draw_mosaic(case, folder / f"{name}.jpg", site.protocol.preprocessing.atlas)
     if not keys.features:
         material = material_of(case, keys.preparation, site, warnings=doubts, second_reader=work.second_reader)
         state = open_queue(site).enter(name, material).state

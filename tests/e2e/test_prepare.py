@@ -13,9 +13,9 @@ import SimpleITK as sitk
 import yaml
 
 from client.case import CaseRow
+from client.image_files import write_image
 from client.ingest.read_case import read_case
 from client.preprocess.preprocess import preprocess
-from client.review.masks import write_image
 from client.site import open_site
 from client.store.quarantine import read_quarantine
 from client.tasks.load_cohort import load_cohort, load_repeats

@@ -21,10 +21,10 @@ from monai.metrics import DiceMetric, HausdorffDistanceMetric
 from typer.testing import CliRunner
 
 from client.cli import app
+from client.image_files import write_image
 from client.ingest.manifest import read_manifest
 from client.review.check_mask import check_mask, describe_mask, read_mask
 from client.review.compare import compare, surface_distance_95
-from client.review.masks import write_image
 from client.site import Site, open_site
 from client.store.feature_store import FeatureStore
 from client.store.prepared_store import PreparedStore
