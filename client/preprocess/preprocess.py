@@ -18,7 +18,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from client.case import Case, StepRecord
-from client.preprocess.atlas import Atlas, atlas_grid, load_atlas
+from client.preprocess.atlas import Atlas, atlas_grid, load_atlas, require_atlas
 from client.preprocess.normalise import normalise, zscore_image
 from client.preprocess.quality import measure_native, measure_prepared, require_same_head
 from client.preprocess.steps.align import coarse, estimate_transform
@@ -49,6 +49,7 @@ def preprocess(case: Case, settings: PreprocessingSettings, scratch: Path | None
 
 def bring_to_atlas(case: Case, settings: PreprocessingSettings, scratch: Path | None = None) -> Case:
     """All but the last step: bias-corrected intensities, not yet normalised; the network's branch is complete."""
+    require_atlas(settings.atlas, settings.atlas_sha256)
     atlas = load_atlas(settings.atlas)
     if settings.skull_strip == "imported" and case.brain_mask is None:
         raise InputError(

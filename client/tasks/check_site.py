@@ -22,6 +22,7 @@ from client.store.feature_store import FeatureStore
 from client.store.fingerprints import FingerprintBook
 from client.store.salt import site_salt
 from client.tasks.case_keys import feature_keys
+from client.tasks.require_preprocessing import require_preprocessing
 from common.config.protocol import Protocol
 
 __all__ = ["SiteCheck", "check_site"]
@@ -120,8 +121,11 @@ class SiteCheck:
 
 
 def check_site(site: Site, progress: Callable[[int, int], None] = lambda _done, _all: None) -> SiteCheck:
-    """Read the manifest and every eligible case's headers; InputError only for a manifest that cannot be used."""
+    """Read the manifest and every eligible case's headers; InputError only for a manifest that cannot be used,
+    ConfigError where this machine lacks the protocol's atlas or skull-strip program.
+    """
     settings = site.settings
+    require_preprocessing(site.protocol.preprocessing)
     rows = read_manifest(settings.manifest, site=settings.name)
     eligible = [row for row in rows if not row.excluded_because]
     dicom = DicomFolders(salt=site_salt(settings.cache), scratch=settings.cache / ".scratch")

@@ -24,6 +24,7 @@ from client.ingest.read_case import input_fingerprint, read_case
 from client.site import Site
 from client.store.fingerprints import FingerprintBook
 from client.store.salt import site_salt
+from client.tasks.require_preprocessing import require_preprocessing
 from client.tasks.side_by_side import side_by_side
 from common.errors import InputError, Refused, StudyError
 from common.messages.landmarks import LandmarksReply
@@ -50,9 +51,7 @@ def sum_landmarks(site: Site, progress: Callable[[int, int], None] = lambda _don
     InputError `split-missing`: training cases must be known, and the study has not drawn its split yet.
     Refused `too-few-cases` below the protocol's min_cases.
     """
-    from client.preprocess.steps.strip_command import require_program
-
-    require_program(site.protocol.preprocessing.skull_strip)
+    require_preprocessing(site.protocol.preprocessing)
     rows = [row for row in read_manifest(site.settings.manifest, site=site.settings.name) if not row.excluded_because]
     _require_split(rows, site)
     training = {row.pseudonym: row for row in rows if row.split == "train"}

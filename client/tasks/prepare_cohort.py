@@ -32,6 +32,7 @@ from client.store.prepared_store import PreparedStore
 from client.store.quarantine import Quarantined, write_quarantine
 from client.store.salt import site_salt
 from client.tasks.case_keys import CaseKeys, case_keys, feature_keys, open_queue, review_required
+from client.tasks.require_preprocessing import require_preprocessing
 from client.tasks.side_by_side import side_by_side
 from common.arrays import FeatureArray
 from common.errors import InputError, StudyError
@@ -95,9 +96,7 @@ def prepare_cohort(
     A case that fails is quarantined and named in the cache's quarantine.json; the others go on.  InputError for a
     manifest that cannot be used, and for a cache that cannot be written (`disk-full`, `folder-read-only`).
     """
-    from client.preprocess.steps.strip_command import require_program
-
-    require_program(site.protocol.preprocessing.skull_strip)
+    require_preprocessing(site.protocol.preprocessing)
     rows = read_manifest(site.settings.manifest, site=site.settings.name)
     outcomes, work = _sort_out(rows, site)
     shutil.rmtree(site.settings.cache / SCRATCH, ignore_errors=True)  # what a killed run left

@@ -58,7 +58,8 @@ class PreprocessingSettings(Settings):
     order: `recommended` is reorient, N4 for the transforms, FLAIR to T1CE, T1CE to the atlas, one
         resampling of the uncorrected images, brain mask, N4 in the mask, z-score.  `paper_order` is
         the order the paper prints: skull strip, resample, register, N4, normalise.
-    atlas: `mni152` (ships with nilearn) or a path at the site to a T1 atlas in NIfTI.
+    atlas: `mni152` (ships with nilearn) or a path at the site to a T1 atlas in NIfTI, absolute or from where the
+        command runs; atlas_sha256: of that file, so that every site has the same one.
     skull_strip: `template` warps the atlas brain mask and refines it; `hd_bet` and `synthstrip` call the
         program that the hospital has installed; `imported` takes the manifest's brain masks.
     normalisation: inside the brain mask. `zscore`; `whitestripe` (Shinohara 2014: mean and deviation of the
@@ -68,12 +69,19 @@ class PreprocessingSettings(Settings):
     order: Literal["recommended", "paper_order"] = "recommended"
     spacing_mm: Millimetres = 1.0
     atlas: str = "mni152"
+    atlas_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     interpolator: Literal["linear", "bspline"] = "linear"
     skull_strip: Literal["template", "hd_bet", "synthstrip", "imported"] = "template"
     n4: N4Settings = N4Settings()
     registration: RegistrationSettings = RegistrationSettings()
     normalisation: Literal["zscore", "whitestripe", "nyul"] = "zscore"
     standard_scale: StandardScale | None = None
+
+    @model_validator(mode="after")
+    def _own_atlas_is_known(self) -> Self:
+        if (self.atlas == "mni152") == bool(self.atlas_sha256):
+            raise ValueError("an atlas of your own needs its atlas_sha256 (`sha256sum FILE`), and mni152 has none")
+        return self
 
     @model_validator(mode="after")
     def _scale_where_it_is_used(self) -> Self:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import yaml
 
 from client.case import Case
 from client.preprocess.atlas import load_atlas
 from client.preprocess.normalise import brain_landmarks, normalise
 from client.preprocess.steps.strip_command import PROGRAMS, strip_by_command
+from client.site import open_site
+from client.tasks.check_site import check_site
+from client.tasks.landmarks import sum_landmarks
+from client.tasks.prepare_cohort import prepare_cohort
+from client.tasks.require_preprocessing import require_preprocessing
 from common.config.parse import parse_settings
 from common.config.preprocessing import LANDMARK_PERCENTILES, PreprocessingSettings
 from common.config.protocol import Protocol
 from common.errors import ConfigError, InputError
+from tests.review_site import write_review_site
 
 SCALE = tuple(float(p) for p in np.linspace(0, 100, len(LANDMARK_PERCENTILES)))
 
@@ -150,3 +158,31 @@ def test_an_atlas_from_a_path_is_the_same_atlas(tmp_path):
     assert np.array_equal(sitk.GetArrayFromImage(shipped.mask), sitk.GetArrayFromImage(own.mask))
     with pytest.raises(ConfigError, match="atlas-unreadable"):
         load_atlas(str(tmp_path / "nowhere.nii.gz"))
+
+
+def test_an_atlas_of_ones_own_is_the_studys_or_refused(tmp_path):
+    """Said once before the first case, as an absent program is."""
+    path = tmp_path / "atlas.nii.gz"
+    sitk.WriteImage(load_atlas("mni152").brain, str(path))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+
+    require_preprocessing(PreprocessingSettings(atlas=str(path), atlas_sha256=digest))
+    with pytest.raises(ConfigError, match="atlas-differs"):
+        require_preprocessing(PreprocessingSettings(atlas=str(path), atlas_sha256="0" * 64))
+    with pytest.raises(ConfigError, match="atlas-unreadable"):
+        require_preprocessing(PreprocessingSettings(atlas=str(tmp_path / "none.nii.gz"), atlas_sha256=digest))
+    with pytest.raises(ConfigError, match="config-invalid"):
+        parse_settings(PreprocessingSettings, f"atlas: {path}", source="p")
+
+
+def test_check_and_prepare_refuse_at_once_where_the_program_is_absent(tmp_path, monkeypatch):
+    site = write_review_site(tmp_path, 1)
+    protocol = site.with_name("protocol.yaml")
+    settings = yaml.safe_load(protocol.read_text())
+    settings["preprocessing"]["skull_strip"] = "hd_bet"
+    protocol.write_text(yaml.safe_dump(settings))
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    for run in (check_site, prepare_cohort, sum_landmarks):
+        with pytest.raises(ConfigError, match="skull-strip-absent"):
+            run(open_site(site))
