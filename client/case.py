@@ -81,4 +81,4 @@ class Case:
 
 def methods_text(history: tuple[StepRecord, ...]) -> str:
     """What was done, in words, in the order it was done."""
-    return " ".join(record.prose for record in history)
+    return " ".join(record.prose for record in history if record.prose)
