@@ -54,6 +54,7 @@ class Case:
 
     t1ce, flair: for radiomics.  network_t1ce, network_flair: for the network, where the protocol's order
     keeps a branch without bias correction (METHOD section 5); else None.
+    head_t1ce: T1CE on the common grid before the skull strip, for the picture only; it is not kept on disk.
     to_native: points of the common grid -> points of the native T1CE, for masks on their way back.
     """
 
@@ -64,6 +65,7 @@ class Case:
     tumour_mask: sitk.Image | None = None
     network_t1ce: sitk.Image | None = None
     network_flair: sitk.Image | None = None
+    head_t1ce: sitk.Image | None = None
     to_native: sitk.Transform | None = None
     history: tuple[StepRecord, ...] = ()
     quality: tuple[tuple[str, float], ...] = ()
@@ -79,4 +81,4 @@ class Case:
 
 def methods_text(history: tuple[StepRecord, ...]) -> str:
     """What was done, in words, in the order it was done."""
-    return " ".join(record.prose for record in history)
+    return " ".join(record.prose for record in history if record.prose)

@@ -11,6 +11,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
+from client.disk import write_whole
 from client.ingest.table import TableSource, read_mapping
 from client.onboarding import COLUMNS, AsJson, SiteFile, onboarding
 from client.review_commands import review
@@ -59,6 +60,61 @@ def prepare(
         screen.print(f"{report.count('to_review')} case(s) wait for a reader: fedmidline-site review list")
     if report.count("quarantined"):
         raise typer.Exit(2)
+
+
+@app.command()
+def landmarks(
+    site: SiteFile,
+    out: Annotated[Path, typer.Option(help="the JSON file for the study's coordinator")] = Path("landmarks.json"),
+    as_json: AsJson = False,
+) -> None:
+    """Sum the training cases' landmarks for a study that normalises by Nyul's method. Goes on where it was stopped.
+
+    The file holds sums over all training cases and is refused below the protocol's min_cases.  The coordinator makes
+    the standard scale of all sites' files: fedmidline-study landmarks.
+
+    Example: fedmidline-site landmarks --site my-site/site.yaml --out landmarks-my-site.json
+    """
+    from client.tasks.landmarks import sum_landmarks
+
+    with Progress(*COLUMNS, console=screen) as bars:
+        bar = bars.add_task("cases", total=None)
+        report = sum_landmarks(open_site(site), lambda done, of: bars.update(bar, completed=done, total=of))
+    write_whole(out, report.reply.model_dump_json(indent=1).encode(), field="out", mode=0o644)
+    result = {"file": str(out), "training_cases": report.reply.cases, "set_aside": sorted(report.set_aside)}
+    say(result, f"{out}: sums over {report.reply.cases} training cases", as_json=as_json)
+    for fault in report.set_aside.values():
+        screen.print(fault, style="red", markup=False, highlight=False)
+    if report.set_aside:
+        raise typer.Exit(2)
+
+
+@app.command()
+def quality(
+    site: SiteFile,
+    out: Annotated[Path | None, typer.Option(help="the HTML file to write; default: quality.html in the cache")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge the prepared cases and write a page of their slices, most suspicious first. Stays in the hospital.
+
+    Example: fedmidline-site quality --site my-site/site.yaml
+    """
+    from client.tasks.quality_page import look_at_quality, render_quality
+
+    opened = open_site(site)
+    found = look_at_quality(opened)
+    path = out or opened.settings.cache / "quality.html"
+    write_whole(path, render_quality(opened, found).encode(), field="out")
+    table = Table("case", "verdict", "suspicion", "why", title="Quality")
+    for case in found.cases:
+        table.add_row(
+            case.pseudonym, case.verdict.word, f"{case.verdict.suspicion:.2f}", "; ".join(case.verdict.reasons)
+        )
+    for aside in found.set_aside:
+        table.add_row(aside.pseudonym, "set aside", "", aside.code)
+    say({**found.as_dict(), "page": str(path)}, table, as_json=as_json)
+    if not as_json:
+        screen.print(f"page: {path}", soft_wrap=True)
 
 
 @app.command()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from client.disk import write_whole
 from client.site import open_site
@@ -78,12 +78,12 @@ def check(site: SiteFile, as_json: AsJson = False) -> None:
         found = check_site(open_site(site), lambda done, of: bars.update(bar, completed=done, total=of))
     result = found.as_dict()
     result["flow"] = flow_diagram(result).splitlines()
-    table = Table("", "", title="Site check", show_header=False)
+    table = Table("", Column(overflow="fold"), title="Site check", show_header=False)
     for key in ("site", "protocol", "protocol_fingerprint", "reference_standard", "masks", "scanners",
                 "scanners_of_the_images", "sequences", "estimate"):  # fmt: skip
         table.add_row(key.replace("_", " "), _words(result[key]))
     if not as_json:
-        screen.print("\n".join(result["flow"]), markup=False, highlight=False)
+        screen.print("\n".join(result["flow"]), markup=False, highlight=False, soft_wrap=True)
     say(result, table, as_json=as_json)
     if result["ethics_missing"]:
         screen.print(f"ethics: missing in site.yaml: {', '.join(result['ethics_missing'])}", style="yellow")
@@ -154,8 +154,20 @@ def convert(
         raise typer.Exit(2)
 
 
-def _words(value: Any) -> str:
-    """A mapping on lines of its own."""
+def _words(value: Any, indent: str = "") -> str:
+    """A mapping on lines of its own, one inside another further in."""
     if not isinstance(value, dict):
         return str(value)
-    return "\n".join(f"{key}: {inner}" for key, inner in value.items()) or "none"
+    lines = []
+    for key, inner in value.items():
+        nested = isinstance(inner, dict) and any(isinstance(v, dict | list) for v in inner.values())
+        told = "\n" + _words(inner, indent + "  ") if nested else _flat(inner)
+        lines.append(f"{indent}{str(key).replace('_', ' ')}: {told}")
+    return "\n".join(lines) or "none"
+
+
+def _flat(value: Any) -> str:
+    """On one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_flat(inner)}" for key, inner in value.items()) or "none"
+    return "; ".join(_flat(inner) for inner in value) if isinstance(value, list) else str(value)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from client.review.states import ReviewCase
 from client.site import open_site
@@ -55,7 +55,9 @@ def list_cases(
         writer.writeheader()
         writer.writerows(flat)
         return
-    table = Table("case", "state", "ml", "parts", "days", "reader", "flags", "last reading", title="Review")
+    longest = max((len(row["case"]) for row in rows), default=4)
+    case_column = Column("case", no_wrap=True, min_width=longest)  # it is typed into the next command
+    table = Table(case_column, "state", "ml", "parts", "days", "reader", "flags", "last reading", title="Review")
     for row in rows:
         last = row["readings"][-1] if row["readings"] else None
         told = f"{last['edit']}, Dice {last['dice']:.3f}, {last['minutes']:g} min" if last else ""
@@ -289,6 +291,26 @@ def reopen(case: CaseName, site: SiteFile, by: By, reason: Reason, as_json: AsJs
 
 
 @review.command()
+def agreement(site: SiteFile, as_json: AsJson = False) -> None:
+    """How far two readers agree on the cases that both read: Dice, HD95, volumes and their ICC(2,1).
+
+    Example: fedmidline-site review agreement --site site.yaml --json
+    """
+    from client.tasks.reader_agreement import reader_agreement
+
+    found = reader_agreement(open_site(site)).as_dict()
+    table = Table("case", "readers", "Dice", "HD95 mm", "ml", "state", title="Two readers")
+    for row in found["cases"]:
+        volumes = " / ".join(f"{volume:.1f}" for volume in row["volumes_ml"])
+        numbers = (str(row["dice"]), str(row["hd95_mm"]), volumes)
+        table.add_row(row["case"], " / ".join(row["readers"]), *numbers, row["state"])
+    say(found, table, as_json=as_json)
+    if not as_json:
+        told = f"read twice: {found['read_twice']} of {found['drawn_for_two_readers']} drawn"
+        screen.print(f"{told}; mean Dice {found['dice_mean']}, ICC(2,1) of the volume {found['volume_icc']}")
+
+
+@review.command()
 def history(
     site: SiteFile, case: Annotated[str, typer.Option(help="only this case")] = "", as_json: AsJson = False
 ) -> None:
@@ -328,4 +350,6 @@ def _say_reading(finished: ReviewCase, as_json: bool) -> None:
     lines = [told, *(f"flag: {flag}" for flag in reading.flags)]
     if finished.waits_for_second:
         lines.append("This case was drawn for a second reader, who opens it next.")
+    if len(finished.readings) == 2:
+        lines.append("Both have read it: `review accept` with --reading 1 or --reading 2 takes one of the masks.")
     say({**_as_dict(finished), **reading.model_dump(mode="json", exclude={"kind"})}, "\n".join(lines), as_json=as_json)

@@ -9,12 +9,16 @@ import typer
 from rich.table import Table
 
 from common.command import new_command, run_command, say
+from common.config.parse import parse_settings
+from common.config.preprocessing import LANDMARK_PERCENTILES
+from common.config.protocol import Protocol
 from common.errors import InputError
 from server.checkpoint import CHECKPOINT, load_checkpoint
 from server.reporting.content import StudyContent
 from server.reporting.evaluation import server_view
 from server.reporting.model_files import write_model
 from server.reporting.report import write_report
+from server.standard_scale import combine_landmarks, read_landmarks, with_scale
 from server.state import StudyState
 
 __all__ = ["main"]
@@ -64,6 +68,30 @@ def report(study: Folder, out: Annotated[Path, typer.Option(help="folder to writ
     result = write_report(out, content, seed=state.protocol.seed)
     write_model(out / "model", state)
     say(result, f"report: {out / 'report.html'}", as_json=as_json)
+
+
+@app.command()
+def landmarks(
+    files: Annotated[list[Path], typer.Argument(help="the sites' files, of `fedmidline-site landmarks`")],
+    protocol: Annotated[Path, typer.Option(help="the protocol that the sites measured with")],
+    out: Annotated[Path, typer.Option(help="the protocol to write: the same, normalised by Nyul's method")],
+    as_json: AsJson = False,
+) -> None:
+    """Make the standard scale of all sites' landmarks, and the protocol that normalises to it.
+
+    Example: fedmidline-study landmarks a.json b.json --protocol protocol.yaml --out protocol-nyul.yaml
+    """
+    text = protocol.read_text(encoding="utf-8") if protocol.is_file() else ""
+    settings, replies = parse_settings(Protocol, text, source=protocol.name), read_landmarks(files)
+    scale = combine_landmarks(replies, settings)
+    beside = out.with_name(f".{out.name}.part")
+    beside.write_text(with_scale(settings, scale))
+    beside.replace(out)
+    result = {"sites": {r.site: r.cases for r in replies}, "standard_scale": scale.model_dump(), "protocol": str(out)}
+    table = Table("", *map(str, LANDMARK_PERCENTILES), title=f"Standard scale of {len(replies)} sites")
+    for name, values in scale.model_dump().items():
+        table.add_row(name.upper(), *(f"{value:.1f}" for value in values))
+    say(result, table, as_json=as_json)
 
 
 def main() -> None:

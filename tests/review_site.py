@@ -10,9 +10,9 @@ import SimpleITK as sitk
 import yaml
 
 from client.case import Case, StepRecord
+from client.image_files import write_image
 from client.ingest.manifest import COLUMNS, read_manifest
 from client.ingest.read_case import input_fingerprint
-from client.review.masks import write_image
 from client.review.states import ReviewCase
 from client.site import Site, open_site
 from client.store.fingerprints import FingerprintBook

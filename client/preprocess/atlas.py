@@ -7,6 +7,7 @@ liquor and bone, bright scalp.  A site's own atlas is used as it is.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from scipy import ndimage
 
 from common.errors import ConfigError
 
-__all__ = ["Atlas", "atlas_grid", "load_atlas"]
+__all__ = ["Atlas", "atlas_grid", "load_atlas", "require_atlas"]
 
 SKULL_BASE_MM = -60.0  # below it the drawn scalp would meet faces and necks that differ
 
@@ -44,6 +45,23 @@ def atlas_grid(atlas: Atlas, spacing_mm: float) -> sitk.Image:
     grid.SetOrigin(reference.GetOrigin())
     grid.SetDirection(reference.GetDirection())
     return grid
+
+
+@lru_cache(2)
+def require_atlas(name: str, sha256: str) -> None:
+    """ConfigError `atlas-differs` where the file is not the study's: every site would be right in its own space."""
+    if name == "mni152":
+        return
+    path = Path(name)
+    found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    if found and found != sha256:
+        raise ConfigError(
+            "atlas-differs",
+            field="preprocessing.atlas_sha256",
+            problem="The atlas at this site is another file than the study's.",
+            fix="Copy the study's atlas to the path that the protocol names.",
+            local=f"{path}: {found}",
+        )
 
 
 @lru_cache(2)

@@ -1,38 +1,55 @@
 """preprocess: from two native sequences to one atlas grid, in the protocol's order (METHOD R14).
 
 `recommended`: reorient > N4 for the transforms > FLAIR to T1CE > T1CE to the atlas > one resampling of the
-uncorrected images > brain mask > N4 in the brain > z-score; the network gets the branch without N4.
-`paper_order`: skull strip > resample > register > N4 > z-score, as the paper prints it; one branch.
+uncorrected images > brain mask > N4 in the brain > normalise; the network gets the branch without N4.
+`paper_order`: skull strip > resample > register > N4 > normalise, as the paper prints it; one branch.
+A brain mask that is not the atlas' own is found or brought in native space, before everything else.
+The network sees z-scores, whatever the radiomics are measured on.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
 
 from client.case import Case, StepRecord
-from client.preprocess.atlas import Atlas, atlas_grid, load_atlas
-from client.preprocess.quality import brain_volume_ml, edge_agreement, require_same_head
+from client.preprocess.atlas import Atlas, atlas_grid, load_atlas, require_atlas
+from client.preprocess.normalise import normalise, zscore_image
+from client.preprocess.quality import measure_native, measure_prepared, require_same_head
 from client.preprocess.steps.align import coarse, estimate_transform
 from client.preprocess.steps.bias import correct_bias, correct_image
 from client.preprocess.steps.brain import find_brain, keep_given_brain
 from client.preprocess.steps.reorient import reorient
 from client.preprocess.steps.resample import resample
-from client.preprocess.steps.zscore import normalise, zscore_image
+from client.preprocess.steps.strip_command import strip_by_command
 from common.config.preprocessing import N4Settings, PreprocessingSettings
 from common.errors import InputError
 
-__all__ = ["preprocess"]
+__all__ = ["bring_to_atlas", "preprocess"]
 
 COARSE_N4 = N4Settings(shrink_factor=8, iterations=(20,))
 """For transforms only: a rough field is enough for mutual information."""
 
 
-def preprocess(case: Case, settings: PreprocessingSettings) -> Case:
-    """The case on the atlas grid, z-scored, with brain mask, history and quality."""
+def preprocess(case: Case, settings: PreprocessingSettings, scratch: Path | None = None) -> Case:
+    """The case on the atlas grid, normalised, with brain mask, history and quality.
+
+    scratch: folder for what an installed skull-strip program reads.
+    """
+    done = normalise(bring_to_atlas(case, settings, scratch), settings)
+    quality = measure_prepared(done, load_atlas(settings.atlas))
+    require_same_head(dict(quality)["edge_agreement"], pseudonym=case.pseudonym)
+    return done.evolve(StepRecord("quality", ""), quality=(*done.quality, *quality))
+
+
+def bring_to_atlas(case: Case, settings: PreprocessingSettings, scratch: Path | None = None) -> Case:
+    """All but the last step: bias-corrected intensities, not yet normalised; the network's branch is complete."""
+    require_atlas(settings.atlas, settings.atlas_sha256)
     atlas = load_atlas(settings.atlas)
     if settings.skull_strip == "imported" and case.brain_mask is None:
         raise InputError(
@@ -43,15 +60,12 @@ def preprocess(case: Case, settings: PreprocessingSettings) -> Case:
             fix="Name it in the manifest.",
         )
     case = reorient(case)
-    done = (
+    case = replace(case, quality=measure_native(case))
+    if settings.skull_strip in ("hd_bet", "synthstrip"):
+        case = strip_by_command(case, settings.skull_strip, scratch)
+    return (
         _paper_order(case, settings, atlas) if settings.order == "paper_order" else _recommended(case, settings, atlas)
     )
-    if done.brain_mask is None:
-        raise ValueError("no brain mask after preprocessing")
-    agreement = edge_agreement(done.t1ce, done.flair, done.brain_mask)
-    require_same_head(agreement, pseudonym=case.pseudonym)
-    volume = brain_volume_ml(done.brain_mask)
-    return done.evolve(StepRecord("quality", ""), quality=(("edge_agreement", agreement), ("brain_volume_ml", volume)))
 
 
 def _recommended(case: Case, settings: PreprocessingSettings, atlas: Atlas) -> Case:
@@ -65,11 +79,9 @@ def _recommended(case: Case, settings: PreprocessingSettings, atlas: Atlas) -> C
         to_flair=sitk.CompositeTransform([t1ce_to_flair, to_t1ce]),
         interpolator=settings.interpolator,
     )
-    case = _with_brain(case, settings, atlas)
-    network = (_scored(case.t1ce, case), _scored(case.flair, case))
-    case = normalise(correct_bias(case, settings.n4))
-    record = StepRecord("branches", "The network saw the images without bias correction.")
-    return case.evolve(record, network_t1ce=network[0], network_flair=network[1])
+    case = _with_brain(replace(case, head_t1ce=case.t1ce), settings, atlas)
+    case = _for_network(case, "The network saw z-scored images without bias correction.")
+    return correct_bias(case, settings.n4)
 
 
 def _paper_order(case: Case, settings: PreprocessingSettings, atlas: Atlas) -> Case:
@@ -78,8 +90,9 @@ def _paper_order(case: Case, settings: PreprocessingSettings, atlas: Atlas) -> C
     if settings.skull_strip == "template":
         native = sitk.Resample(atlas.mask, case.t1ce, _inverse(rough), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
         case = find_brain(case, native)
-    else:
+    elif settings.skull_strip == "imported":
         case = keep_given_brain(case)
+    head = case.t1ce
     in_flair = sitk.Resample(case.brain_mask, case.flair, _inverse(rough_flair), sitk.sitkNearestNeighbor, 0)
     case = case.evolve(
         StepRecord("strip", "Everything outside the brain was removed."),
@@ -94,7 +107,12 @@ def _paper_order(case: Case, settings: PreprocessingSettings, atlas: Atlas) -> C
         to_flair=sitk.CompositeTransform([t1ce_to_flair, to_t1ce]),
         interpolator=settings.interpolator,
     )
-    return normalise(correct_bias(_record_registration(case, settings), settings.n4))
+    head = sitk.Resample(head, case.t1ce, to_t1ce, sitk.sitkLinear, 0.0)
+    case = _record_registration(replace(case, head_t1ce=head), settings)
+    case = correct_bias(case, settings.n4)
+    if settings.normalisation == "zscore":
+        return case
+    return _for_network(case, "The network saw z-scored images.")
 
 
 def _transforms(
@@ -140,16 +158,18 @@ def _record_registration(case: Case, settings: PreprocessingSettings) -> Case:
 
 
 def _with_brain(case: Case, settings: PreprocessingSettings, atlas: Atlas) -> Case:
-    if settings.skull_strip == "imported":
-        return keep_given_brain(case)
+    if settings.skull_strip != "template":
+        return keep_given_brain(case) if settings.skull_strip == "imported" else case
     mask = sitk.Resample(atlas.mask, case.t1ce, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
     return find_brain(case, mask)
 
 
-def _scored(image: sitk.Image, case: Case) -> sitk.Image:
-    if case.brain_mask is None:
-        raise ValueError("no brain mask")
-    return zscore_image(image, case.brain_mask)
+def _for_network(case: Case, prose: str) -> Case:
+    return case.evolve(
+        StepRecord("branches", prose),
+        network_t1ce=zscore_image(case, "T1CE"),
+        network_flair=zscore_image(case, "FLAIR"),
+    )
 
 
 def _is_plausible(transform: sitk.Transform) -> bool:

@@ -16,7 +16,18 @@ from client.review.compare import dice
 from client.review.reader_files import ReaderFiles
 from common.errors import InputError
 
-__all__ = ["CheckedMask", "check_mask", "describe_mask", "read_mask"]
+__all__ = [
+    "FLIPPED_BETTER_BY",
+    "LARGEST_ML",
+    "LEAST_IN_BRAIN",
+    "MOST_COMPONENTS",
+    "SMALLEST_ML",
+    "CheckedMask",
+    "check_mask",
+    "describe_mask",
+    "mirrored_gain",
+    "read_mask",
+]
 
 TOLERANCE = 1e-3
 SMALLEST_ML, LARGEST_ML = 0.5, 300.0
@@ -96,7 +107,7 @@ def check_mask(mask: sitk.Image, files: ReaderFiles, *, pseudonym: str, confirme
             "Remove what was drawn outside; check that the mask belongs to this case.",
             f"{inside:.1%} inside",
         )
-    if fits_mirrored(region, brain, files.array("flair")):
+    if mirrored_gain(region, brain, files.array("flair")) > FLIPPED_BETTER_BY:
         if not confirmed:
             raise _fault(
                 "mask-flipped",
@@ -124,8 +135,8 @@ def describe_mask(mask: sitk.Image) -> tuple[float, int, tuple[str, ...]]:
     return float(region.sum() * np.prod(mask.GetSpacing()) / 1000), components, flags
 
 
-def fits_mirrored(region: Region, brain: Region, flair: np.ndarray[Any, Any]) -> bool:
-    """Whether the mask, turned about the brain's middle plane, holds clearly more of FLAIR's hyper-intensity.
+def mirrored_gain(region: Region, brain: Region, flair: np.ndarray[Any, Any]) -> float:
+    """How much more of FLAIR's hyper-intensity the mask would hold, turned about the brain's middle plane (-1 to 1).
 
     Hyper-intense is above the brain's mean by one standard deviation.  A midline mask fits both ways alike.
     """
@@ -139,7 +150,7 @@ def fits_mirrored(region: Region, brain: Region, flair: np.ndarray[Any, Any]) ->
     z, y, _ = (axis[keep] for axis in np.nonzero(region))
     turned[z, y, place[keep]] = True
     own, other = (float((m & bright).sum() / region.sum()) for m in (region, turned))
-    return other > own + FLIPPED_BETTER_BY
+    return other - own
 
 
 def _require_grid(found: Any, grid: sitk.Image, pseudonym: str) -> None:

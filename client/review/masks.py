@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from client.image_files import write_image
 from common.errors import Refused
 
-__all__ = ["MaskStore", "mask_fingerprint", "write_image"]
+__all__ = ["MaskStore", "mask_fingerprint"]
 
 
 def mask_fingerprint(mask: sitk.Image) -> str:
@@ -20,17 +21,6 @@ def mask_fingerprint(mask: sitk.Image) -> str:
         digest.update(np.round(np.asarray(numbers, float), 5).tobytes())
     digest.update(np.packbits(sitk.GetArrayViewFromImage(mask) > 0).tobytes())
     return digest.hexdigest()
-
-
-def write_image(image: sitk.Image, path: Path) -> None:
-    """NIfTI with nothing in its header but the geometry; whole or not at all."""
-    clean = sitk.Image(image)
-    for key in clean.GetMetaDataKeys():
-        clean.EraseMetaData(key)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".new-{path.name}")
-    sitk.WriteImage(clean, str(beside), useCompression=True)
-    beside.replace(path)
 
 
 class MaskStore:

@@ -7,6 +7,7 @@ another setting is another folder, and nothing stale is ever read.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 from dataclasses import dataclass, field
@@ -56,17 +57,20 @@ class FeatureStore:
 
     def save(self, key: str, features: CaseFeatures) -> None:
         """Write a case; InputError `disk-full`, `folder-read-only`."""
-        with disk_faults("cache"):
-            self._save(key, features)
-
-    def _save(self, key: str, features: CaseFeatures) -> None:
         beside = self._folder / f".{key}"
+        try:
+            with disk_faults("cache"):
+                self._save(key, beside, features)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+    def _save(self, key: str, beside: Path, features: CaseFeatures) -> None:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
-        np.save(beside / RADIOMICS, features.radiomics)
-        np.save(beside / VISUAL, features.visual)
+        _write_array(beside / RADIOMICS, features.radiomics)
+        _write_array(beside / VISUAL, features.visual)
         if features.repeats is not None:
-            np.save(beside / REPEATS, features.repeats)
+            _write_array(beside / REPEATS, features.repeats)
         about = {
             "methods": features.methods,
             "warnings": features.warnings,
@@ -96,3 +100,10 @@ class FeatureStore:
         """Methods, warnings and quality."""
         found: dict[str, Any] = json.loads((self._folder / key / ABOUT).read_text())
         return found
+
+
+def _write_array(path: Path, array: np.ndarray[Any, Any]) -> None:
+    """Through memory: numpy's own way to a file does not say that the disk was full."""
+    packed = io.BytesIO()
+    np.save(packed, array, allow_pickle=False)
+    path.write_bytes(packed.getbuffer())

@@ -15,6 +15,8 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from client.case import Case, StepRecord
+from client.disk import disk_faults
+from client.image_files import write_image
 
 __all__ = ["PreparedStore"]
 
@@ -41,14 +43,21 @@ class PreparedStore:
         return self._folder / key / f"{name}.nii.gz"
 
     def save(self, key: str, case: Case) -> None:
-        """Write a case; images carry nothing but their geometry."""
+        """Write a case; images carry nothing but their geometry.  InputError `disk-full`, `folder-read-only`."""
         beside = self._folder / f".{key}"
+        try:
+            with disk_faults("cache"):
+                self._save(key, beside, case)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+    def _save(self, key: str, beside: Path, case: Case) -> None:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         for name in IMAGES:
             image = getattr(case, name)
             if image is not None:
-                _write(image, beside / f"{name}.nii.gz")
+                write_image(image, beside / f"{name}.nii.gz")
         if case.to_native is not None:
             sitk.WriteTransform(case.to_native, str(beside / TRANSFORM))
         about = {"history": [asdict(record) for record in case.history], "quality": dict(case.quality)}
@@ -72,6 +81,11 @@ class PreparedStore:
             quality=tuple(about["quality"].items()),
         )
 
+    def quality(self, key: str) -> dict[str, float]:
+        """The case's measures, without its images."""
+        found: dict[str, float] = json.loads((self._folder / key / ABOUT).read_text())["quality"]
+        return found
+
     def to_native(self, key: str) -> sitk.Transform | None:
         """Points of the analysis grid -> points of the native T1CE."""
         path = self._folder / key / TRANSFORM
@@ -80,10 +94,3 @@ class PreparedStore:
     def drop(self, key: str) -> None:
         """Forget a case that must be prepared again."""
         shutil.rmtree(self._folder / key, ignore_errors=True)
-
-
-def _write(image: sitk.Image, path: Path) -> None:
-    clean = sitk.Image(image)
-    for name in clean.GetMetaDataKeys():
-        clean.EraseMetaData(name)
-    sitk.WriteImage(clean, str(path), useCompression=True, compressionLevel=1)

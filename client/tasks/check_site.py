@@ -22,12 +22,16 @@ from client.store.feature_store import FeatureStore
 from client.store.fingerprints import FingerprintBook
 from client.store.salt import site_salt
 from client.tasks.case_keys import feature_keys
+from client.tasks.require_preprocessing import require_preprocessing
 from common.config.protocol import Protocol
 
 __all__ = ["SiteCheck", "check_site"]
 
 SECONDS_PER_CASE = 90.0
 """Of one core for one clinical case, with reserve (shared/notes: N4, two registrations, network, 1702 features)."""
+
+PREPARED_BYTES = 30e6
+"""Of four compressed images and two masks on a grid of 1 mm."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,11 @@ class SiteCheck:
 
 
 def check_site(site: Site, progress: Callable[[int, int], None] = lambda _done, _all: None) -> SiteCheck:
-    """Read the manifest and every eligible case's headers; InputError only for a manifest that cannot be used."""
+    """Read the manifest and every eligible case's headers; InputError only for a manifest that cannot be used,
+    ConfigError where this machine lacks the protocol's atlas or skull-strip program.
+    """
     settings = site.settings
+    require_preprocessing(site.protocol.preprocessing)
     rows = read_manifest(settings.manifest, site=settings.name)
     eligible = [row for row in rows if not row.excluded_because]
     dicom = DicomFolders(salt=site_salt(settings.cache), scratch=settings.cache / ".scratch")
@@ -141,10 +148,13 @@ def check_site(site: Site, progress: Callable[[int, int], None] = lambda _done, 
 
 
 def _bytes_per_case(protocol: Protocol) -> int:
-    """Visual map, radiomics with their repeats, and a picture."""
+    """Visual map, radiomics with their repeats, two pictures, and what a reader looks at."""
     size = 2 if protocol.visual.dtype == "float16" else 4
     radiomics = 8 * len(protocol.radiomics.names()) * (1 + protocol.radiomics.perturbations)
-    return protocol.visual.length * size + radiomics + 300_000
+    images = 0.0
+    if protocol.segmentation.review == "required":  # for the readers; measured: 3.7 MB at 2 mm
+        images = PREPARED_BYTES / protocol.preprocessing.spacing_mm**3
+    return int(protocol.visual.length * size + radiomics + images + 300_000)
 
 
 def _counted(words: Iterable[str]) -> dict[str, int]:

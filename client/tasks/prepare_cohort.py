@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from client.case import Case, CaseRow, StepRecord, methods_text
+from client.disk import disk_faults
 from client.ingest.dicom.read_dicom import DicomFolders
 from client.ingest.manifest import read_manifest
 from client.ingest.read_case import input_fingerprint, inputs_are_there, read_case
@@ -31,6 +32,7 @@ from client.store.prepared_store import PreparedStore
 from client.store.quarantine import Quarantined, write_quarantine
 from client.store.salt import site_salt
 from client.tasks.case_keys import CaseKeys, case_keys, feature_keys, open_queue, review_required
+from client.tasks.require_preprocessing import require_preprocessing
 from client.tasks.side_by_side import side_by_side
 from common.arrays import FeatureArray
 from common.errors import InputError, StudyError
@@ -94,6 +96,7 @@ def prepare_cohort(
     A case that fails is quarantined and named in the cache's quarantine.json; the others go on.  InputError for a
     manifest that cannot be used, and for a cache that cannot be written (`disk-full`, `folder-read-only`).
     """
+    require_preprocessing(site.protocol.preprocessing)
     rows = read_manifest(site.settings.manifest, site=site.settings.name)
     outcomes, work = _sort_out(rows, site)
     shutil.rmtree(site.settings.cache / SCRATCH, ignore_errors=True)  # what a killed run left
@@ -186,7 +189,9 @@ def _pipeline(work: _Work, site: Site, pictures: bool, seconds: dict[str, float]
     import SimpleITK as sitk
     import torch
 
+    from client.tasks.case_mosaic import draw_mosaic
     from client.tasks.case_picture import draw_case
+    from client.tasks.case_quality import judge, with_mask_measures
     from client.tasks.review_gate import material_of
 
     torch.set_num_threads(1)
@@ -197,16 +202,19 @@ def _pipeline(work: _Work, site: Site, pictures: bool, seconds: dict[str, float]
         case = prepared.load(keys.preparation, name)
         clock.lap("read")
     else:
-        case = _segmented(work.row, site, clock)
+        case = with_mask_measures(_segmented(work.row, site, clock))
         if review_required(site):
             prepared.save(keys.preparation, case)
             clock.lap("keep")
-    doubts = _doubts(case)
     if keys.mask:
         record = StepRecord("review", "A radiologist corrected the mask and accepted it, blind to the label.")
-        case = case.evolve(record, tumour_mask=open_queue(site).masks.get(keys.mask))
+        case = with_mask_measures(case.evolve(record, tumour_mask=open_queue(site).masks.get(keys.mask)))
+    doubts = judge(dict(case.quality)).reasons
     if pictures:
-        draw_case(case, site.settings.cache / "pictures" / f"{name}.png")
+        folder = site.settings.cache / "pictures"
+        with disk_faults("cache"):
+            draw_case(case, folder / f"{name}.png")
+            draw_mosaic(case, folder / f"{name}.jpg", site.protocol.preprocessing.atlas)
     if not keys.features:
         material = material_of(case, keys.preparation, site, warnings=doubts, second_reader=work.second_reader)
         state = open_queue(site).enter(name, material).state
@@ -227,7 +235,7 @@ def _segmented(row: CaseRow, site: Site, clock: _Clock) -> Case:
     cache = site.settings.cache
     case = read_case(row, dicom=DicomFolders(salt=site_salt(cache), scratch=cache / SCRATCH))
     clock.lap("read")
-    case = preprocess(case, site.protocol.preprocessing)
+    case = preprocess(case, site.protocol.preprocessing, scratch=cache / SCRATCH)
     clock.lap("preprocess")
     if settings.source == "network":
         device = choose_device(site.settings.device)
@@ -294,12 +302,6 @@ def _repeats(case: Case, key: str, site: Site) -> tuple[FeatureArray | None, tup
         return measure_repeats(case.t1ce, case.flair, case.tumour_mask, site.protocol.radiomics, rng), ()
     except InputError as error:
         return None, (f"stability not measured: {error.code}",)
-
-
-def _doubts(case: Case) -> tuple[str, ...]:
-    """Quality outside what is plausible for a head."""
-    volume = dict(case.quality)["brain_volume_ml"]
-    return () if 800 <= volume <= 2200 else (f"brain mask of {volume:.0f} ml; check the picture",)
 
 
 class _Clock:

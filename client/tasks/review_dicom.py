@@ -10,11 +10,11 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
+from client.image_files import write_image
 from client.ingest.dicom.read_dicom import DicomFolders
 from client.ingest.manifest import read_manifest
 from client.review.dicom_seg import read_segmentation, write_segmentation
 from client.review.events import Edit
-from client.review.masks import write_image
 from client.review.native import apply_native_edit, native_grid, read_series, to_native
 from client.review.rtstruct import read_structure
 from client.review.states import ReviewCase

@@ -53,7 +53,10 @@ def material_of(case: Case, preparation: str, site: Site, *, warnings: tuple[str
         automatic=_file_hash(files.automatic),
         volume_ml=volume,
         components=components,
-        flags=(*warnings, *flags, *(() if components else ("no tumour was found automatically",))),
+        # The warnings of the case's quality may name a part of the mask's shape already.
+        flags=tuple(
+            dict.fromkeys((*warnings, *flags, *(() if components else ("no tumour was found automatically",))))
+        ),
         uncertainty=dict(case.quality).get("uncertainty", 0.0),
         second_reader=second_reader,
     )

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from client.image_files import write_image
 from client.review.check_mask import read_mask
-from client.review.masks import write_image
 from client.review.states import ReviewCase, require_open
 from client.site import Site
 from client.tasks.case_keys import open_queue

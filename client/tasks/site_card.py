@@ -36,6 +36,8 @@ ACTIONS = (
     "evaluate",
     "score_cells",
 )
+FILES = ("landmarks",)
+"""What a person may hand over before the study begins."""
 AGES = ("under 18", "18-39", "40-59", "60 and over", "not stated")
 LOCATIONS = ("thalamus", "brainstem", "medulla", "corpus_callosum", "basal_ganglia", "third_ventricle",
              "fourth_ventricle", "pineal", "not stated")  # fmt: skip
@@ -60,10 +62,10 @@ def safe_table(title: str, levels: Sequence[str], found: Iterable[str]) -> SafeT
     return SafeTable(title, {level: None if level in withheld else 5 * round(counts[level] / 5) for level in levels})
 
 
-def what_leaves() -> dict[str, str]:
+def what_leaves(names: Sequence[str] = ACTIONS) -> dict[str, str]:
     """By message: the sentence after `Leaves the site:` in its module."""
     told = {}
-    for action in ACTIONS:
+    for action in names:
         words = " ".join((import_module(f"common.messages.{action}").__doc__ or "").split())
         told[action] = words.partition("Leaves the site: ")[2]
     return told
@@ -86,6 +88,7 @@ def render_card(site: Site, *, today: str) -> str:
         eligible=_rounded(len(eligible)),
         tables=_tables(rows, eligible),
         leaves=what_leaves(),
+        files=what_leaves(FILES),
         min_cell=MIN_CELL,
     )
 

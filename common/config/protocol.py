@@ -73,6 +73,10 @@ class Protocol(Settings):
         """SHA-256 over the settings that make a case's images and its automatic mask; review is not among them."""
         return _digest(self._made_by("schema_version", "preprocessing", "segmentation"))
 
+    def landmarks_fingerprint(self) -> str:
+        """SHA-256 over what changes a brain's percentiles: all of the preprocessing but its last step."""
+        return _digest(self.preprocessing.model_dump(mode="json", exclude={"normalisation", "standard_scale"}))
+
     def feature_fingerprint(self) -> str:
         """SHA-256 over what changes a case's features: the key of the sites' caches.
 

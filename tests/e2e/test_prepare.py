@@ -13,21 +13,24 @@ import SimpleITK as sitk
 import yaml
 
 from client.case import CaseRow
+from client.image_files import write_image
+from client.ingest.manifest import read_manifest
 from client.ingest.read_case import read_case
 from client.preprocess.preprocess import preprocess
-from client.review.masks import write_image
 from client.site import open_site
 from client.store.quarantine import read_quarantine
+from client.tasks.landmarks import sum_landmarks
 from client.tasks.load_cohort import load_cohort, load_repeats
 from client.tasks.prepare_cohort import prepare_cohort
 from client.tasks.review_case import accept_case, finish_case, open_case, reopen_case
 from client.tasks.side_by_side import THREADS
-from common.config.preprocessing import PreprocessingSettings
+from common.config.preprocessing import LANDMARK_PERCENTILES, PreprocessingSettings
 from common.config.protocol import Protocol
 from common.config.radiomics import RadiomicsSettings
 from common.config.segmentation import SegmentationSettings
 from common.config.visual import VisualSettings
 from common.errors import Refused
+from server.standard_scale import combine_landmarks, with_scale
 from simulation.cohort.make_cohort import CohortSettings, make_cohort
 from simulation.replay import read_rows
 from simulation.size import at_size
@@ -130,3 +133,34 @@ def test_only_the_accepted_mask_is_measured_and_a_reopened_case_leaves_the_study
     reopen_case(site, name, by="R1", reason="too large")
     with pytest.raises(Refused, match="nothing-prepared"):
         load_cohort(site)
+
+
+def test_a_scale_learnt_from_raw_images_is_where_their_brains_then_lie(tmp_path: Path):
+    """Two raw training cases, their landmarks as a file, the protocol made of it, one of the cases prepared by it."""
+    manifest = make_cohort(tmp_path / "cohort", CohortSettings(seed=3, altered=1, not_altered=1))
+    rows = [{**row, "split": "train"} for row in read_rows(manifest)]
+    with manifest.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    small = {"preprocessing": {"spacing_mm": 3.0}, "federation": {"min_cases": 2, "min_sites": 1}}
+    protocol = Protocol.model_validate({"name": "tiny", **small})
+    (tmp_path / "protocol.yaml").write_text(yaml.safe_dump({"name": "tiny", **small}))
+    path = tmp_path / "site.yaml"
+    path.write_text(yaml.safe_dump({"name": "s", "protocol": "protocol.yaml", "manifest": "cohort/manifest.csv"}))
+    site = open_site(path)
+
+    report = sum_landmarks(site)
+    scale = combine_landmarks([report.reply], protocol)
+    nyul = Protocol.model_validate(yaml.safe_load(with_scale(protocol, scale)))
+    done = preprocess(read_case(read_manifest(manifest, site="s")[0]), nyul.preprocessing)
+
+    assert (2, {}) == (report.reply.cases, report.set_aside)
+    brain = sitk.GetArrayFromImage(done.brain_mask) > 0
+    for image, expected in ((done.t1ce, scale.t1ce), (done.flair, scale.flair)):
+        voxels = sitk.GetArrayFromImage(image)
+        assert np.percentile(voxels[brain], LANDMARK_PERCENTILES) == pytest.approx(expected, abs=0.1)
+        assert not voxels[~brain].any()
+    # The network sees z-scores all the same.
+    assert float(sitk.GetArrayFromImage(done.network_t1ce)[brain].std()) == pytest.approx(1, abs=1e-3)
+    assert [] == list((tmp_path / "cache").glob(".scratch*"))

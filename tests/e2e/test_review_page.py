@@ -24,13 +24,6 @@ from client.tasks.case_keys import open_queue
 from client.tasks.review_page import ReaderDesk
 from tests.review_site import write_review_site
 
-CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-component-update"),
-    *("--disable-background-networking", "--disable-sync", "--window-size=1600,900"),
-    *("--use-angle=swiftshader", "--enable-unsafe-swiftshader"),  # WebGL without a graphics card
-)
-
 
 @contextmanager
 def served(site: Site, reader: str) -> Iterator[str]:
@@ -50,21 +43,6 @@ def served(site: Site, reader: str) -> Iterator[str]:
     finally:
         told[1].shutdown()
         thread.join(10)
-
-
-@pytest.fixture
-def browser(tmp_path: Path):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    if not CHROMIUM.exists() or not DRIVER.exists():
-        pytest.skip("Debian's chromium and chromium-driver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
-    yield driver
-    driver.quit()
 
 
 def wait(browser, condition: str, seconds: float = 60) -> None:

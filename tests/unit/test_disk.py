@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from client.disk import disk_faults, write_whole
+from client.image_files import write_image
+from client.store.feature_store import CaseFeatures, FeatureStore
+from client.store.prepared_store import PreparedStore
 from client.tasks.convert_folder import convert_folder
 from common.errors import InputError
 from tests.dicom_files import write_series
+from tests.review_site import prepared_case
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,6 +50,47 @@ def test_the_systems_words_become_the_studys(number, code):
         raise OSError(number, "/data/DOE^JOHN")
 
     assert "DOE" not in caught.value.explain()
+
+
+@contextmanager
+def _quota(largest_bytes: int) -> Iterator[None]:
+    """The system refuses to let any file of this process grow further, as a full disk or a quota does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("name", ["image.nii.gz", "image.nii"])
+def test_half_an_image_is_never_left(tmp_path, name):
+    """ITK writes half a file without a word where the disk is full."""
+    old = sitk.GetImageFromArray(np.zeros((4, 4, 4), np.float32))
+    write_image(old, tmp_path / name)
+    noise = sitk.GetImageFromArray(np.random.default_rng(0).random((40, 40, 40), np.float32))
+
+    with _quota(20_000), pytest.raises(InputError, match="disk-full"):
+        write_image(noise, tmp_path / name)
+
+    assert [name] == [path.name for path in tmp_path.iterdir()]
+    assert old.GetSize() == sitk.ReadImage(str(tmp_path / name)).GetSize()
+    write_image(noise, tmp_path / name)
+    assert noise.GetSize() == sitk.ReadImage(str(tmp_path / name)).GetSize()
+
+
+def test_a_full_disk_leaves_no_half_case(tmp_path):
+    """Neither of images nor of features; the same call goes on when there is room."""
+    prepared, features = PreparedStore(tmp_path / "one"), FeatureStore(tmp_path / "two")
+    values = CaseFeatures(np.zeros(9), np.ones(50_000, np.float32), "", (), {})
+    for store, thing, cache in ((prepared, prepared_case(0), "one"), (features, values, "two")):
+        with _quota(20_000), pytest.raises(InputError, match="disk-full"):
+            store.save("key", thing)
+
+        assert not store.has("key")
+        assert [] == [path for path in (tmp_path / cache).rglob("*") if path.is_file()]
+        store.save("key", thing)
+        assert store.has("key")
 
 
 def test_other_errors_stay_what_they_are():

@@ -21,17 +21,18 @@ from monai.metrics import DiceMetric, HausdorffDistanceMetric
 from typer.testing import CliRunner
 
 from client.cli import app
+from client.image_files import write_image
 from client.ingest.manifest import read_manifest
 from client.review.check_mask import check_mask, describe_mask, read_mask
 from client.review.compare import compare, surface_distance_95
-from client.review.masks import write_image
 from client.site import Site, open_site
 from client.store.feature_store import FeatureStore
 from client.store.prepared_store import PreparedStore
 from client.tasks.case_keys import feature_keys, open_queue
 from client.tasks.prepare_cohort import prepare_cohort
+from client.tasks.reader_agreement import reader_agreement
 from client.tasks.review_bundle import export_batch, import_bundle
-from client.tasks.review_case import accept_case, finish_case, listing, open_case, reject_case, reopen_case
+from client.tasks.review_case import accept_case, finish_case, listing, open_case, reject_case, reopen_case, work_file
 from client.tasks.review_gate import drop_if_changed, reader_files
 from client.tasks.review_page import ReaderDesk
 from common.errors import InputError, Refused, StudyError
@@ -172,6 +173,33 @@ def test_a_second_reader_sees_neither_the_first_mask_nor_the_first_judgement(tmp
     assert 0.6 < listing(site)[0]["agreement"] < 1
     accepted = accept_case(site, "case-00", by="R3", reading=2)
     assert accepted.readings[1].mask == accepted.accepted_mask
+
+
+def test_two_readers_at_the_page(tmp_path: Path):
+    """R2 finds the case that R1 has read, begins at the automatic mask, and hears nothing of R1."""
+    site = open_site(write_review_site(tmp_path, 2, second_reader_fraction=1.0))
+    one, two = ReaderDesk(site, "R1"), ReaderDesk(site, "R2")
+    automatic = reader_files(site, open_queue(site).find("case-00").material.preparation).automatic.read_bytes()
+    for name in ("case-00", "case-01"):
+        one.open(name)
+        draw_more(work_file(site, open_queue(site).find(name), "R1"), 1)
+        assert "reviewed" == one.accept(name, {"edit": "minor", "minutes": 2, "note": "R1 was here"})["state"]
+        assert name not in [row["case"] for row in one.queue()["cases"]]
+
+    told = json.dumps([two.queue(), two.open("case-00")])
+
+    assert automatic == two.image("case-00", "mask")
+    assert not [word for word in ("R1", "was here", "minor", "second") if word in told]
+    draw_more(work_file(site, open_queue(site).find("case-00"), "R2"), 2)
+    two.accept("case-00", {"edit": "major", "minutes": 1})
+    two.open("case-01")
+    two.accept("case-01", {"edit": "none", "minutes": 1})
+    found = reader_agreement(site).as_dict()
+    assert (2, 2) == (found["drawn_for_two_readers"], found["read_twice"])
+    assert all(0.5 < row["dice"] < 1 and ["R1", "R2"] == row["readers"] for row in found["cases"])
+    assert -1 < found["volume_icc"] < 1
+    assert [] == two.queue()["cases"]
+    assert accept_case(site, "case-00", by="R1", reading=2).state == "accepted"
 
 
 @pytest.mark.parametrize("reader", ["", "R 1", "../R1", "R1\n", "x" * 33])
