@@ -17,7 +17,7 @@ Disclosure: an exact order statistic is one patient's value.  A protocol that mi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,13 +26,13 @@ import numpy as np
 from common.stats.float_keys import Floats, Keys, to_floats, to_keys
 from common.tables import TrainingTable, require_training
 
-__all__ = ["DIGITS", "STEPS", "Search", "advance", "finish", "finished", "start", "summarise"]
+__all__ = ["DIGITS", "STEPS", "Search", "advance", "combine", "finish", "finished", "start", "summarise"]
 
 BITS = 6
 STEPS = -(-64 // BITS)
 DIGITS = 1 << BITS
 
-Counts = np.ndarray[Any, np.dtype[np.uint16 | np.uint32]]
+Counts = np.ndarray[Any, np.dtype[np.uint8 | np.uint16 | np.uint32]]
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,27 @@ def summarise(table: TrainingTable, prefix: Keys, step: int) -> Counts:
     leading = keys >> _shift(step - 1) if step else np.zeros_like(keys)
     known = prefix >> _shift(step - 1) if step else np.zeros_like(prefix)
     ranks = prefix.shape[1]
-    # As small as it can be: it is most of what the message weighs.
-    counts = np.zeros((len(keys), ranks, DIGITS), np.uint16 if len(table) < 2**16 else np.uint32)
+    counts = np.zeros((len(keys), ranks, DIGITS), np.uint32)
     for rank in range(ranks):
         if rank and np.array_equal(known[:, rank], known[:, rank - 1]):
             counts[:, rank] = counts[:, rank - 1]
             continue
         # Few cases share a long prefix: only they are counted, not every cell of every feature.
         inside = cell[leading == known[:, rank, None]] + DIGITS * rank
-        np.add.at(counts.reshape(-1), inside, counts.dtype.type(1))
-    return counts
+        np.add.at(counts.reshape(-1), inside, np.uint32(1))
+    # As small as it can be: it is most of what the message weighs.
+    return counts.astype(np.min_scalar_type(counts.max(initial=0)))
+
+
+def combine(parts: Iterable[Counts]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Runs on the server: one running sum, so that no second copy of every site's counts is held.
+
+    Integers, so the order does not matter.
+    """
+    total: Any = np.zeros((), np.int64)
+    for part in parts:
+        total = total + part
+    return np.asarray(total, np.int64)
 
 
 def advance(search: Search, counts: np.ndarray[Any, Any]) -> Search:

@@ -53,10 +53,8 @@ def federated_quantiles(sites: Sequence[TrainingTable], fractions: Sequence[floa
     cases = sum(len(site) for site in sites)
     search = quantiles.start(len(sites[0].names), fractions=fractions, cases=cases)
     while not quantiles.finished(search):
-        total = np.zeros((*search.prefix.shape, quantiles.DIGITS), np.int64)
-        for site in sites:
-            total += quantiles.summarise(site, search.prefix, search.step)
-        search = quantiles.advance(search, total)
+        counts = quantiles.combine(quantiles.summarise(site, search.prefix, search.step) for site in sites)
+        search = quantiles.advance(search, counts)
     return quantiles.finish(search)
 
 
