@@ -27,7 +27,8 @@ Margins = Sequence[np.ndarray[Any, np.dtype[np.float64]]]
 
 
 def adjust_for_age(sites: Sequence[SiteTables], margins: Margins) -> dict[str, Any]:
-    """Figures of one score; margins: of each site's test cases; a figure that cannot be had is None.
+    """Figures of one score; margins: of each site's test cases; a figure that cannot be had is None, and
+    `age_refused` says why.
 
     `age_effective_cases`: how many cases the overlap weights leave, altered and not.
     """
@@ -52,27 +53,30 @@ def adjust_for_age(sites: Sequence[SiteTables], margins: Margins) -> dict[str, A
         left = [adjusted_roc.residuals(line, m, a) for m, a in zip(margins, ages, strict=True)]
         return _auc(np.concatenate(left), altered)
 
-    own = _or_none(adjusted)
-    grown = _or_none(lambda: _auc(whole[adults], altered[adults]))
+    refused: dict[str, str] = {}
+
+    def tried(name: str, figure: Callable[[], Any]) -> Any:
+        try:
+            return figure()
+        except StudyError as error:
+            refused[name] = error.code
+            return None
+
+    own = tried("age-adjusted", adjusted)
+    grown = tried("adults", lambda: _auc(whole[adults], altered[adults]))
     others, cases = weighted("overlap").effective
     return {
         "age_adjusted_auc": own and own["auc"],
         "age_adjusted_95": own and own["interval"],
-        "overlap_weighted_auc": _or_none(lambda: weighted_roc.finish(weighted("overlap")).auc),
-        "inverse_weighted_auc": _or_none(lambda: weighted_roc.finish(weighted("inverse")).auc),
+        "overlap_weighted_auc": tried("overlap", lambda: weighted_roc.finish(weighted("overlap")).auc),
+        "inverse_weighted_auc": tried("inverse", lambda: weighted_roc.finish(weighted("inverse")).auc),
         "age_effective_cases": [cases, others],
         "adults_auc": grown and grown["auc"],
         "adults_95": grown and grown["interval"],
+        "age_refused": refused,
     }
 
 
 def _auc(margins: np.ndarray[Any, Any], altered: np.ndarray[Any, Any]) -> dict[str, Any]:
     cells = ScoreCells.of_scores(margins, altered)
     return {"auc": roc_cells.auc(cells).auc, "interval": list(roc_cells.logit_delong_interval(cells))}
-
-
-def _or_none(figure: Callable[[], Any]) -> Any:
-    try:
-        return figure()
-    except StudyError:
-        return None

@@ -19,7 +19,8 @@ from common.stats import explained_variance
 from common.stats.combat import BatchDesign
 from common.stats.empirical_bayes import FEWEST_FOR_SCALE
 from common.tables import TrainingTable
-from server.reporting.judgement import judge_scores, pool_estimates
+from server.reporting.judgement import judge_scores
+from server.reporting.site_pooling import pool_estimates
 from simulation.statistics.estimate import (
     federated_moments,
     federated_quantiles,
