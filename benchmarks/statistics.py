@@ -3,8 +3,11 @@
     python -m benchmarks.statistics            the whole size, then how cost grows, then the peers
     python -m benchmarks.statistics --quick    a tenth of the cases
 
-Each site's table exists only while it answers, as in a hospital; two processes play all sites.  The named peers are
-numpy and scikit-learn on the pooled table (StandardScaler, numpy.quantile, mutual_info_score per feature).
+Two processes play all sites, one site at a time.  A site's features lie on disk before anything is measured, as the
+feature store of a hospital has them (making them is told apart), and what it makes of them for the model is kept in
+its cache between messages, by the product's own store; both are mapped, so their pages are the system's to take back.
+The named peers are numpy and scikit-learn on the pooled table (StandardScaler, numpy.quantile, mutual_info_score per
+feature).
 The last line is one JSON object.
 """
 
@@ -15,9 +18,11 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,13 +30,14 @@ from sklearn.metrics import mutual_info_score
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.peak_memory import PeakMemory
+from client.store.harmonised_store import HarmonisedStore
 from common.config.harmonisation import HarmonisationSettings
 from common.config.modelling import SelectionSettings
+from common.messages.harmoniser import Harmoniser
 from common.seeds import stream
 from common.stats import contingency, moments, quantiles
 from common.stats.combat import (
     BatchDesign,
-    Location,
     apply_shifts,
     combine_cross_products,
     fit_location,
@@ -50,11 +56,18 @@ NAMES = tuple(f"feature-{i:04d}" for i in range(FEATURES))
 
 @dataclass(frozen=True)
 class Run:
-    """What was measured of one size."""
+    """What was measured of one size.
+
+    seconds: by phase; bytes_up: of one site's largest message, by phase; bytes_in_all: of all its messages;
+    making: seconds before the start; disk: bytes of all sites' files.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
     bytes_up: dict[str, int] = field(default_factory=dict)
+    bytes_in_all: dict[str, int] = field(default_factory=dict)
     selected: tuple[str, ...] = ()
+    making: float = 0.0
+    disk: int = 0
 
     @property
     def total(self) -> float:
@@ -62,7 +75,7 @@ class Run:
         return sum(self.seconds.values())
 
 
-def site_table(site: int, cases: int) -> tuple[TrainingTable, BatchDesign]:
+def make_site(site: int, cases: int) -> tuple[TrainingTable, BatchDesign]:
     """One hospital's cases: two scanners of its own, age and sex, 40 informative features."""
     rng = stream(11, "bench", site)
     altered = np.arange(cases) % 2 == 0
@@ -75,77 +88,134 @@ def site_table(site: int, cases: int) -> tuple[TrainingTable, BatchDesign]:
     return TrainingTable(NAMES, values, altered), BatchDesign(batch, covariates, ("age", "sex"))
 
 
-def harmonised(site: int, cases: int, location: Location) -> TrainingTable:
-    """As a hospital does for every message: fit its own scanners, apply."""
-    table, design = site_table(site, cases)
-    shifts = fit_own_batches(table, design, location, SETTINGS, {})
-    return table.with_values(apply_shifts(table.values, design, location, shifts))
+@dataclass(frozen=True)
+class Hospitals:
+    """Sites of `cases` cases each, whose tables lie in `folder`."""
+
+    folder: Path
+    cases: int
+
+    def write(self, sites: Sequence[int]) -> None:
+        """Their features, as the feature store would have them."""
+        for site in sites:
+            table, design = make_site(site, self.cases)
+            np.save(self.folder / f"{site}.npy", table.values)
+            np.savez(self.folder / f"{site}.npz", batch=design.batch, covariates=design.covariates)
+
+    def extracted(self, site: int) -> tuple[TrainingTable, BatchDesign]:
+        """Mapped."""
+        values = np.load(self.folder / f"{site}.npy", mmap_mode="r")
+        with np.load(self.folder / f"{site}.npz") as kept:
+            design = BatchDesign(tuple(kept["batch"].tolist()), kept["covariates"], ("age", "sex"))
+        return TrainingTable(NAMES, values, np.arange(self.cases) % 2 == 0), design
+
+    def harmonised(self, site: int, harmoniser: Harmoniser) -> TrainingTable:
+        """As client/tasks/load_cohort.py: kept from an earlier message, or fitted, applied and kept now."""
+        table, design = self.extracted(site)
+        store = HarmonisedStore(self.folder, f"site-{site}")
+        key = store.key((f"site-{site}",), (), design, harmoniser, SETTINGS)
+        values = store.load(key)
+        if values is None:
+            location = harmoniser.location()
+            shifts = fit_own_batches(table, design, location, SETTINGS, {})
+            values = apply_shifts(table.values, design, location, shifts)
+            store.save(key, values)
+        return table.with_values(values)
 
 
-def cross_products(cases: int, sites: Sequence[int]) -> Any:
-    """A worker's sites, added up."""
+@dataclass(frozen=True)
+class Answer:
+    """A worker's sites, added up; largest: bytes of one site's arrays."""
+
+    total: Any
+    largest: int
+
+
+def cross_products(hospitals: Hospitals, sites: Sequence[int]) -> Answer:
+    """For the location that all sites share."""
     parts = []
     for site in sites:
-        found = summarise_cross_products(*site_table(site, cases), {})
+        found = summarise_cross_products(*hospitals.extracted(site), {})
         parts.append(combine_cross_products(list(found.values())))
-    return combine_cross_products(parts)
+    first = parts[0]
+    size = 8 + sum(getattr(first, name).nbytes for name in ("features", "covariates", "cc", "cy", "yy"))
+    return Answer(combine_cross_products(parts), size)
 
 
-def sums(cases: int, location: Location, sites: Sequence[int]) -> Any:
+def sums(hospitals: Hospitals, harmoniser: Harmoniser, sites: Sequence[int]) -> Answer:
     """Of harmonised values."""
-    return moments.combine_sums([moments.summarise_sums(harmonised(s, cases, location)) for s in sites])
+    parts = [moments.summarise_sums(hospitals.harmonised(s, harmoniser)) for s in sites]
+    return Answer(moments.combine_sums(parts), parts[0].total.nbytes)
 
 
-def squares(cases: int, location: Location, mean: np.ndarray, sites: Sequence[int]) -> Any:
+def squares(hospitals: Hospitals, harmoniser: Harmoniser, mean: np.ndarray, sites: Sequence[int]) -> Answer:
     """About the pooled mean."""
-    return moments.combine_squares([moments.summarise_squares(harmonised(s, cases, location), mean) for s in sites])
+    parts = [moments.summarise_squares(hospitals.harmonised(s, harmoniser), mean) for s in sites]
+    return Answer(moments.combine_squares(parts), parts[0].total.nbytes)
 
 
-def digits(cases: int, location: Location, search: quantiles.Search, sites: Sequence[int]) -> Any:
+def digits(hospitals: Hospitals, harmoniser: Harmoniser, search: quantiles.Search, sites: Sequence[int]) -> Answer:
     """Counts of one step of the search."""
-    total = np.zeros((*search.prefix.shape, quantiles.DIGITS), np.int64)
-    for site in sites:
-        total += quantiles.summarise(harmonised(site, cases, location), search.prefix, search.step)
-    return total
+    sizes: list[int] = []
+
+    def one(site: int) -> np.ndarray:
+        counts = quantiles.summarise(hospitals.harmonised(site, harmoniser), search.prefix, search.step)
+        sizes.append(counts.nbytes)
+        return counts
+
+    return Answer(quantiles.combine(map(one, sites)), max(sizes))
 
 
-def tables(cases: int, location: Location, edges: np.ndarray, sites: Sequence[int]) -> Any:
+def tables(hospitals: Hospitals, harmoniser: Harmoniser, edges: np.ndarray, sites: Sequence[int]) -> Answer:
     """Contingency tables."""
-    return contingency.combine([contingency.summarise(harmonised(s, cases, location), edges) for s in sites])
+    parts = [contingency.summarise(hospitals.harmonised(s, harmoniser), edges) for s in sites]
+    return Answer(contingency.combine(parts), parts[0].nbytes)
 
 
 def run(cases: int, sites: int, pool: ProcessPoolExecutor) -> Run:
     """ComBat, moments, quintiles, mutual information, 19 features."""
-    each, result = cases // sites, Run()
-    shares = [list(range(w, sites, WORKERS)) for w in range(WORKERS)]
+    with TemporaryDirectory() as folder:
+        hospitals = Hospitals(Path(folder), cases // sites)
+        shares = [list(range(w, sites, WORKERS)) for w in range(WORKERS)]
+        begun = time.monotonic()
+        list(pool.map(hospitals.write, shares))
+        made = time.monotonic() - begun
+        found = _run(hospitals, shares, pool)
+        used = sum(path.stat().st_blocks * 512 for path in Path(folder).rglob("*") if path.is_file())
+        return replace(found, making=made, disk=used)
 
-    def ask(what: str, work: Callable[[Sequence[int]], Any], size: int) -> list[Any]:
+
+def _run(hospitals: Hospitals, shares: Sequence[Sequence[int]], pool: ProcessPoolExecutor) -> Run:
+    result = Run()
+
+    def ask(what: str, work: Callable[[Sequence[int]], Answer]) -> list[Any]:
         begun = time.monotonic()
         answers = list(pool.map(work, shares))
         result.seconds[what] = result.seconds.get(what, 0.0) + time.monotonic() - begun
-        result.bytes_up[what] = size
-        return answers
+        largest = max(answer.largest for answer in answers)
+        result.bytes_up[what] = max(result.bytes_up.get(what, 0), largest)
+        result.bytes_in_all[what] = result.bytes_in_all.get(what, 0) + largest
+        return [answer.total for answer in answers]
 
-    numbers = FEATURES * 4 + 4 + 2 + 1
-    location = fit_location(combine_cross_products(ask("combat", partial(cross_products, each), 8 * numbers)))
-    total = moments.combine_sums(ask("sums", partial(sums, each, location), 8 * FEATURES))
+    location = fit_location(combine_cross_products(ask("combat", partial(cross_products, hospitals))))
+    model = Harmoniser.combat(location, {})
+    total = moments.combine_sums(ask("sums (harmonises first)", partial(sums, hospitals, model)))
     mean = total.total / total.count
-    second = ask("squares", partial(squares, each, location, mean), 8 * FEATURES)
+    second = ask("squares", partial(squares, hospitals, model, mean))
     moments.finish(total, moments.combine_squares(second))
     search = quantiles.start(FEATURES, fractions=(0.2, 0.4, 0.6, 0.8), cases=total.count)
     while not quantiles.finished(search):
-        size = 2 * search.prefix.size * quantiles.DIGITS
-        counts = ask(f"quintile edges, {quantiles.STEPS} exchanges", partial(digits, each, location, search), size)
-        search = quantiles.advance(search, np.sum(counts, axis=0))
+        counts = ask(f"quintile edges, {quantiles.STEPS} exchanges", partial(digits, hospitals, model, search))
+        search = quantiles.advance(search, quantiles.combine(counts))
     edges = quantiles.finish(search)
-    summed = contingency.combine(ask("contingency tables", partial(tables, each, location, edges), 8 * FEATURES * 10))
+    summed = contingency.combine(ask("contingency tables", partial(tables, hospitals, model, edges)))
     chosen = select_k_best(NAMES, mutual_information(summed), 19).names
-    return Run(result.seconds, result.bytes_up, chosen)
+    return replace(result, selected=chosen)
 
 
 def against_peers() -> dict[str, float]:
     """Moments and selection of 254 pooled cases: ours over three sites, scikit-learn on one table."""
-    parts = [site_table(s, n)[0] for s, n in enumerate((90, 82, 82))]
+    parts = [make_site(s, n)[0] for s, n in enumerate((90, 82, 82))]
     values = np.concatenate([p.values for p in parts])
     altered = np.concatenate([p.altered for p in parts])
     begun = time.monotonic()
@@ -173,9 +243,13 @@ def main() -> None:
         whole = run(cases, SITES, pool)
         print(
             f"{FEATURES} features, {SITES} sites, {cases:,} cases: {whole.total:.1f} s, peak {memory.peak / 2**30:.2f} GiB"
+            f" of memory, {whole.disk / 2**30:.2f} GiB on the sites' disks (making the tables: {whole.making:.1f} s before)"
         )
         for what, seconds in whole.seconds.items():
-            print(f"  {what:<30} {seconds:7.1f} s   {whole.bytes_up[what] / 1e6:9.3f} MB from each site per exchange")
+            most, all_of_them = whole.bytes_up[what] / 1e6, whole.bytes_in_all[what] / 1e6
+            print(
+                f"  {what:<30} {seconds:7.1f} s   {most:7.3f} MB a message at most, {all_of_them:7.3f} MB in all, per site"
+            )
         informative = sum(int(name[-4:]) < 40 for name in whole.selected)
         print(f"  {informative} of the 19 chosen are among the 40 informative ones")
         half, few = run(cases // 2, SITES, pool), run(cases // 2, SITES // 10, pool)
@@ -190,7 +264,10 @@ def main() -> None:
                 "seconds": whole.total,
                 "peak_gib": memory.peak / 2**30,
                 "phases": whole.seconds,
+                "seconds_making_tables": whole.making,
+                "disk_gib": whole.disk / 2**30,
                 "bytes_up_per_site": whole.bytes_up,
+                "bytes_up_per_site_in_all": whole.bytes_in_all,
                 "time_ratio_double_cases": whole.total / half.total,
                 "time_ratio_ten_times_sites": half.total / few.total,
                 "against_scikit_learn": peers,

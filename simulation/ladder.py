@@ -2,7 +2,8 @@
 (METHOD section 4, rank 2; F10).
 
 Every comparator is fitted as a federation would: exact logistic regression from sums over sites.  Each difference is
-DeLong's for paired scores at each site, pooled over sites by random effects, P values adjusted by Holm.
+DeLong's for paired scores at each site, pooled over sites by random effects, P values adjusted by Holm.  Beside it
+stands what is left of each when age cannot help (`age_adjusted`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from common.metrics.roc import auc, within_site_auc
 from common.stats import logistic
 from common.stats.logistic import LogisticModel
 from common.tables import TrainingTable
+from simulation.age_adjusted import adjust_for_age
 from simulation.clinical import AGE, CLINICAL, SiteTables
 from simulation.statistics.estimate import federated_moments, federated_selection
 
@@ -102,6 +104,7 @@ def _row(step: _Step, sites: Sequence[SiteTables], fused: Margins | None) -> dic
         "difference_95": None,
         "p": None,
         "left_out": {},
+        **adjust_for_age(sites, [step.margins[site.site] for site in sites]),
     }
     return row if fused is None else {**row, **_difference(step, sites, fused)}
 

@@ -17,7 +17,8 @@ from common.metrics import subgroups, thresholds
 from common.metrics.confusion import confusion_below
 from common.metrics.score_cells import ScoreCells, TrainingCells
 from server.reporting.content import ArmScores
-from server.reporting.judgement import Part, judge_scores
+from server.reporting.judgement import judge_scores
+from server.reporting.site_pooling import Part
 from server.state import StudyState
 from simulation.ablation import AblationSite, compare_harmonisers
 from simulation.clinical import age_group, clinical_tables

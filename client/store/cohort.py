@@ -24,11 +24,14 @@ from common.tables import FeatureTable, TestTable, TrainingTable, split_table
 
 __all__ = [
     "FeatureRepeats",
+    "Members",
     "ScoredCases",
     "SiteCohort",
     "TestCases",
     "TrainingCases",
     "assemble_cohort",
+    "find_members",
+    "read_radiomics",
     "read_repeats",
 ]
 
@@ -71,6 +74,22 @@ class SiteCohort:
     test: TestCases
 
 
+@dataclass(frozen=True)
+class Members:
+    """Prepared, eligible cases in the manifest's order: rows; keys: in the feature store; is_test: which may only be
+    scored.
+    """
+
+    rows: tuple[CaseRow, ...]
+    keys: tuple[str, ...]
+    is_test: CaseFlags
+
+    @property
+    def altered(self) -> CaseFlags:
+        """Of the reference standard."""
+        return np.array([row.altered for row in self.rows], dtype=bool)
+
+
 def read_repeats(
     rows: Sequence[CaseRow], keys: Mapping[str, str], settings: SiteSettings, protocol: Protocol
 ) -> FeatureRepeats:
@@ -89,22 +108,16 @@ def _ready(rows: Sequence[CaseRow], keys: Mapping[str, str], settings: SiteSetti
     return [(row, key) for row, key in found if key and store.has(key)]
 
 
-def assemble_cohort(
-    rows: Sequence[CaseRow],
-    keys: Mapping[str, str],
-    settings: SiteSettings,
-    protocol: Protocol,
-    *,
-    visual: bool = True,
-) -> SiteCohort:
-    """Read the prepared cases among `rows`; excluded and unprepared ones are left out.
+def find_members(
+    rows: Sequence[CaseRow], keys: Mapping[str, str], settings: SiteSettings, protocol: Protocol
+) -> Members:
+    """The prepared cases among `rows`; excluded and unprepared ones are left out.
 
     keys: pseudonym -> the features' key, of the cases that may enter a study.
 
     The split is the manifest's where every row has one, else drawn by the protocol's seed, stratified by
-    class.  Refused `nothing-prepared` when no case is ready; InputError `feature-not-finite` names features.
+    class.  Refused `nothing-prepared` when no case is ready.
     """
-    store = FeatureStore(settings.cache)
     ready = _ready(rows, keys, settings)
     if not ready:
         raise Refused(
@@ -114,29 +127,35 @@ def assemble_cohort(
             problem="No case of the site is prepared for this protocol.",
             fix="Run `fedmidline-site prepare` at the site.",
         )
-    kept = [row for row, _ in ready]
-    table = FeatureTable(
-        protocol.radiomics.names(),
-        np.stack([store.radiomics(key) for _, key in ready]),
-        np.array([r.altered for r in kept]),
-    )
-    _require_finite(table, kept, settings.name)
-    is_test = _split(kept, settings, protocol)
+    kept = tuple(row for row, _ in ready)
+    return Members(kept, tuple(key for _, key in ready), _split(kept, settings, protocol))
+
+
+def read_radiomics(members: Members, settings: SiteSettings, protocol: Protocol) -> FeatureTable:
+    """All members' features as they were extracted.  InputError `feature-not-finite` names features."""
+    store = FeatureStore(settings.cache)
+    values = np.stack([store.radiomics(key) for key in members.keys])
+    table = FeatureTable(protocol.radiomics.names(), values, members.altered)
+    _require_finite(table, members.rows, settings.name)
+    return table
+
+
+def assemble_cohort(
+    members: Members, table: FeatureTable, settings: SiteSettings, protocol: Protocol, *, visual: bool = True
+) -> SiteCohort:
+    """Both views of the members; table: one row for each of them, in their order."""
+    store, is_test = FeatureStore(settings.cache), members.is_test
     training, test = split_table(table, is_test)
 
-    def maps(wanted: CaseFlags) -> VisualMaps:
-        keys = [key for (_, key), take in zip(ready, wanted, strict=True) if take]
-        if not visual:
-            return VisualMaps(tuple(NO_MAP for _ in keys), 0)
-        return VisualMaps(tuple(store.visual(key) for key in keys), protocol.visual.length)
+    def chosen(wanted: CaseFlags) -> tuple[VisualMaps, tuple[str, ...], tuple[str, ...]]:
+        places = np.flatnonzero(wanted)
+        keys = tuple(members.keys[i] for i in places)
+        maps = tuple(store.visual(key) if visual else NO_MAP for key in keys)
+        names = tuple(members.rows[i].pseudonym for i in places)
+        return VisualMaps(maps, protocol.visual.length if visual else 0), names, keys
 
-    def names(wanted: CaseFlags) -> tuple[str, ...]:
-        return tuple(row.pseudonym for row, take in zip(kept, wanted, strict=True) if take)
-
-    fitted = tuple(key for (_, key), test_case in zip(ready, is_test, strict=True) if not test_case)
-    return SiteCohort(
-        TrainingCases(training, maps(~is_test), names(~is_test), fitted), TestCases(test, maps(is_test), names(is_test))
-    )
+    test_maps, test_names, _ = chosen(is_test)
+    return SiteCohort(TrainingCases(training, *chosen(~is_test)), TestCases(test, test_maps, test_names))
 
 
 def _require_finite(table: FeatureTable, rows: Sequence[CaseRow], site: str) -> None:

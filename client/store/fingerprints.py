@@ -31,6 +31,10 @@ class FingerprintBook:
         """The fingerprint if these very files were hashed before, else None."""
         return self._known.get(_stamp(row))
 
+    def remember(self, row: CaseRow, fingerprint: str) -> None:
+        """Of a case without files: what it is made of now, whatever it was before."""
+        self._known[_stamp(row)] = fingerprint
+
     def save(self) -> None:
         """Write beside, then rename."""
         write_whole(self._path, json.dumps(self._known).encode())

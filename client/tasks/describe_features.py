@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 
 from client.features.card import feature_card
-from client.ingest.manifest import read_manifest
 from client.site import Site
-from client.store.cohort import assemble_cohort, read_repeats
-from client.tasks.case_keys import feature_keys
+from client.tasks.load_cohort import load_cohort, load_repeats
 from common.catalogue import PAPER_SIGNATURE
 from common.stats import icc
 from common.stats.redundancy import count_independent
@@ -29,9 +27,7 @@ def describe_features(site: Site) -> dict[str, Any]:
     """Card with `redundancy` of the training cases, and `stability` where cases were measured repeatedly."""
     protocol = site.protocol
     card = feature_card(protocol.radiomics, fingerprint=protocol.feature_fingerprint())
-    rows = read_manifest(site.settings.manifest, site=site.settings.name)
-    keys = feature_keys(rows, site)
-    table = assemble_cohort(rows, keys, site.settings, protocol, visual=False).training.table
+    table = load_cohort(site, visual=False).training.table
     if len(table) >= FEWEST_CASES:
         everything = count_independent(table)
         card["redundancy"] = {
@@ -44,7 +40,7 @@ def describe_features(site: Site) -> dict[str, Any]:
             signature = count_independent(table.columns(PAPER_SIGNATURE))
             card["redundancy"]["independent groups of the paper's signature"] = signature.independent
             card["redundancy"]["groups of the signature"] = signature.groups
-    repeats = read_repeats(rows, keys, site.settings, protocol)
+    repeats = load_repeats(site)
     if len(repeats) >= FEWEST_CASES:
         card["stability"] = _stability(repeats, protocol.radiomics.names())
     return card

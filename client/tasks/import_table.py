@@ -6,11 +6,9 @@ import hashlib
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
-from client.case import CaseRow
 from client.ingest.manifest import read_manifest
 from client.ingest.table import TableSource, read_tables
 from client.site import Site
@@ -56,7 +54,9 @@ def import_table(
         if row.pseudonym not in table.values:
             continue
         values = table.values[row.pseudonym]
-        key = store.key(book.look_up(row, partial(_digest, values)), protocol.feature_fingerprint())
+        # Asked anew: a table that was mended is another input, and nothing made of the old one may be found again.
+        book.remember(row, _digest(values))
+        key = store.key(_digest(values), protocol.feature_fingerprint())
         features = CaseFeatures(
             radiomics=np.array(values),
             visual=np.zeros(protocol.visual.length, np.dtype(protocol.visual.dtype)),
@@ -77,5 +77,5 @@ def import_table(
     )
 
 
-def _digest(values: tuple[float, ...], _: CaseRow) -> str:
+def _digest(values: tuple[float, ...]) -> str:
     return hashlib.sha256(struct.pack(f"{len(values)}d", *values)).hexdigest()

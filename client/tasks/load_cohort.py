@@ -1,26 +1,37 @@
 """load_cohort: the manifest's cases that are prepared, harmonised as the request says, for every task that answers.
 
-A site keeps nothing between messages, so the shifts of its own scanners are fitted here each time, from training
-cases only; it takes milliseconds.
+The shifts of the site's own scanners are fitted here, from training cases only, and never leave.  What they make of
+the features is kept in the site's cache (client/store/harmonised_store.py) for the model's other messages.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 
 import numpy as np
 
 from client.case import CaseRow
 from client.ingest.manifest import read_manifest
 from client.site import Site
-from client.store.cohort import FeatureRepeats, SiteCohort, assemble_cohort, read_repeats
+from client.store.cohort import (
+    FeatureRepeats,
+    Members,
+    SiteCohort,
+    assemble_cohort,
+    find_members,
+    read_radiomics,
+    read_repeats,
+)
+from client.store.harmonised_store import HarmonisedStore
 from client.tasks.case_keys import feature_keys
+from common.arrays import CaseFlags, FeatureArray
 from common.config.harmonisation import Covariate
 from common.errors import Refused
 from common.messages.harmoniser import Harmoniser
 from common.stats import moments
 from common.stats.combat import BatchDesign, apply_shifts, fit_own_batches
 from common.stats.standardiser import from_moments
+from common.tables import FeatureTable, split_table
 
 __all__ = ["case_design", "load_cohort", "load_repeats"]
 
@@ -30,20 +41,13 @@ def load_cohort(site: Site, harmoniser: Harmoniser | None = None, *, visual: boo
 
     harmoniser: None for features as they were extracted.
     """
-    cohort = _as_extracted(site, visual=visual)
+    rows = read_manifest(site.settings.manifest, site=site.settings.name)
+    members = find_members(rows, feature_keys(rows, site), site.settings, site.protocol)
     if harmoniser is None or harmoniser.method == "none":
-        return cohort
-    if harmoniser.method == "site_zscore":
-        own = from_moments(moments.of_one_site(cohort.training.table))
-        return _with_values(cohort, own.apply(cohort.training.table.values), own.apply(cohort.test.table.values))
-    location, settings = harmoniser.location(), site.protocol.harmonisation
-    train, test = (case_design(site, view.pseudonyms) for view in (cohort.training, cohort.test))
-    shifts = fit_own_batches(cohort.training.table, train, location, settings, harmoniser.shifts())
-    return _with_values(
-        cohort,
-        apply_shifts(cohort.training.table.values, train, location, shifts),
-        apply_shifts(cohort.test.table.values, test, location, shifts),
-    )
+        table = read_radiomics(members, site.settings, site.protocol)
+    else:
+        table = _harmonised(site, members, harmoniser)
+    return assemble_cohort(members, table, site.settings, site.protocol, visual=visual)
 
 
 def load_repeats(site: Site) -> FeatureRepeats:
@@ -52,26 +56,47 @@ def load_repeats(site: Site) -> FeatureRepeats:
     return read_repeats(rows, feature_keys(rows, site), site.settings, site.protocol)
 
 
-def _as_extracted(site: Site, *, visual: bool) -> SiteCohort:
-    rows = read_manifest(site.settings.manifest, site=site.settings.name)
-    return assemble_cohort(rows, feature_keys(rows, site), site.settings, site.protocol, visual=visual)
-
-
-def _with_values(cohort: SiteCohort, training: np.ndarray, test: np.ndarray) -> SiteCohort:
-    return SiteCohort(
-        replace(cohort.training, table=cohort.training.table.with_values(training)),
-        replace(cohort.test, table=cohort.test.table.with_values(test)),
-    )
-
-
 def case_design(site: Site, pseudonyms: tuple[str, ...]) -> BatchDesign:
     """Batches and covariates of these cases, as the protocol's harmonisation wants them.
 
     Refused `covariate-missing` or `scanner-missing` when a case has none; the site's log names the cases.
     """
-    settings = site.protocol.harmonisation
     rows = {row.pseudonym: row for row in read_manifest(site.settings.manifest, site=site.settings.name)}
-    cases = [rows[pseudonym] for pseudonym in pseudonyms]
+    return _design(site, [rows[pseudonym] for pseudonym in pseudonyms])
+
+
+def _harmonised(site: Site, members: Members, harmoniser: Harmoniser) -> FeatureTable:
+    """As kept from an earlier message of the same model, or made and kept now."""
+    nothing = BatchDesign((), np.zeros((0, 0)))
+    design = _design(site, members.rows) if harmoniser.method == "combat" else nothing
+    store = HarmonisedStore(site.settings.cache, site.settings.name)
+    training, test = (
+        tuple(key for key, one in zip(members.keys, members.is_test, strict=True) if one == wanted)
+        for wanted in (False, True)
+    )
+    key = store.key(training, test, design, harmoniser, site.protocol.harmonisation)
+    values = store.load(key)
+    if values is None:
+        raw = read_radiomics(members, site.settings, site.protocol)
+        values = _harmonise(site, raw, members.is_test, design, harmoniser)
+        store.save(key, values)
+    return FeatureTable(site.protocol.radiomics.names(), values, members.altered)
+
+
+def _harmonise(
+    site: Site, raw: FeatureTable, is_test: CaseFlags, design: BatchDesign, harmoniser: Harmoniser
+) -> FeatureArray:
+    """All cases' values; fitted on the training view."""
+    training, _ = split_table(raw, is_test)
+    if harmoniser.method == "site_zscore":
+        return from_moments(moments.of_one_site(training)).apply(raw.values)
+    location, settings = harmoniser.location(), site.protocol.harmonisation
+    shifts = fit_own_batches(training, design.take(~is_test), location, settings, harmoniser.shifts())
+    return apply_shifts(raw.values, design, location, shifts)
+
+
+def _design(site: Site, cases: Sequence[CaseRow]) -> BatchDesign:
+    settings = site.protocol.harmonisation
     covariates = np.array([[_covariate(row, c) for c in settings.covariates] for row in cases], dtype=float)
     covariates = covariates.reshape(len(cases), len(settings.covariates))
     for column, name in enumerate(settings.covariates):

@@ -24,6 +24,6 @@ class QuantilesRequest(Request):
 
 
 class QuantilesReply(Reply):
-    """counts: features x ranks x 64, uint16 or uint32."""
+    """counts: features x ranks x 64, the smallest unsigned integers that hold them."""
 
     counts: Array

@@ -67,6 +67,11 @@ class BatchDesign:
         """Which cases belong to `batch`."""
         return np.array([b == batch for b in self.batch], dtype=bool)
 
+    def take(self, cases: np.ndarray[Any, np.dtype[np.bool_]]) -> BatchDesign:
+        """Of some of the cases."""
+        batch = tuple(b for b, wanted in zip(self.batch, cases, strict=True) if wanted)
+        return BatchDesign(batch, self.covariates[cases], self.names)
+
 
 @dataclass(frozen=True)
 class BatchSums:

@@ -17,7 +17,7 @@ Disclosure: an exact order statistic is one patient's value.  A protocol that mi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,13 +26,15 @@ import numpy as np
 from common.stats.float_keys import Floats, Keys, to_floats, to_keys
 from common.tables import TrainingTable, require_training
 
-__all__ = ["DIGITS", "STEPS", "Search", "advance", "finish", "finished", "start", "summarise"]
+__all__ = ["DIGITS", "STEPS", "Search", "advance", "combine", "finish", "finished", "start", "summarise"]
 
 BITS = 6
 STEPS = -(-64 // BITS)
 DIGITS = 1 << BITS
+BLOCK = 32
+"""Features counted at a time, so that the keys of a thousand cases stay in the processor's cache."""
 
-Counts = np.ndarray[Any, np.dtype[np.uint16 | np.uint32]]
+Counts = np.ndarray[Any, np.dtype[np.uint8 | np.uint16 | np.uint32]]
 
 
 @dataclass(frozen=True)
@@ -65,26 +67,50 @@ def finished(search: Search) -> bool:
 def summarise(table: TrainingTable, prefix: Keys, step: int) -> Counts:
     """Runs in the hospital: (features, ranks, 64) cases whose leading bits are `prefix`, by the next six."""
     require_training(table)
-    # Compared as keys: they order -0.0 with 0.0 and give every bit pattern a place, NaN's too.
-    keys = to_keys(np.ascontiguousarray(table.values.T))
-    shift = _shift(step)
-    own = min(BITS, 64 - BITS * step)
-    cell = ((keys >> shift) & np.uint64((1 << own) - 1)).astype(np.int64)
-    cell += DIGITS * prefix.shape[1] * np.arange(len(keys))[:, None]
+    counts = np.zeros((*prefix.shape, DIGITS), np.uint32)
+    for begin in range(0, len(prefix), BLOCK):
+        block = slice(begin, begin + BLOCK)
+        # Compared as keys: they order -0.0 with 0.0 and give every bit pattern a place, NaN's too.
+        keys = to_keys(np.ascontiguousarray(table.values[:, block].T))
+        _count(keys, prefix[block], step, counts[block])
+    # As small as it can be: it is most of what the message weighs.
+    return counts.astype(np.min_scalar_type(counts.max(initial=0)))
+
+
+def _count(keys: Keys, prefix: Keys, step: int, counts: Counts) -> None:
+    """Add the cases of (features, cases) keys to (features, ranks, 64) counts."""
+    shift, digits = _shift(step), np.uint64((1 << min(BITS, 64 - BITS * step)) - 1)
     # A shift by all 64 bits is undefined; before the first step every case shares the empty prefix.
     leading = keys >> _shift(step - 1) if step else np.zeros_like(keys)
     known = prefix >> _shift(step - 1) if step else np.zeros_like(prefix)
-    ranks = prefix.shape[1]
-    # As small as it can be: it is most of what the message weighs.
-    counts = np.zeros((len(keys), ranks, DIGITS), np.uint16 if len(table) < 2**16 else np.uint32)
-    for rank in range(ranks):
-        if rank and np.array_equal(known[:, rank], known[:, rank - 1]):
+    fresh = np.ones(len(keys), dtype=bool)
+    for rank in range(prefix.shape[1]):
+        if rank:
+            # Neighbouring order statistics share their prefix until they part.
             counts[:, rank] = counts[:, rank - 1]
-            continue
+            fresh = known[:, rank] != known[:, rank - 1]
+            counts[fresh, rank] = 0
+        rows = np.flatnonzero(fresh)
         # Few cases share a long prefix: only they are counted, not every cell of every feature.
-        inside = cell[leading == known[:, rank, None]] + DIGITS * rank
-        np.add.at(counts.reshape(-1), inside, counts.dtype.type(1))
-    return counts
+        inside = np.flatnonzero((leading if fresh.all() else leading[rows]) == known[rows, rank, None])
+        feature = rows[inside // keys.shape[1]]
+        cell = (keys[feature, inside % keys.shape[1]] >> shift) & digits
+        place = feature * DIGITS + cell.astype(np.int64)
+        counts[:, rank] += np.bincount(place, minlength=len(keys) * DIGITS).reshape(-1, DIGITS).astype(np.uint32)
+
+
+def combine(parts: Iterable[Counts]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Runs on the server: one running sum, so that no second copy of every site's counts is held.
+
+    Integers, so the order does not matter.
+    """
+    rest = iter(parts)
+    total = next(rest).astype(np.int64)
+    for part in rest:
+        if part.shape != total.shape:
+            raise ValueError(f"counts of shape {part.shape} cannot be added to {total.shape}")
+        total += part
+    return total
 
 
 def advance(search: Search, counts: np.ndarray[Any, Any]) -> Search:

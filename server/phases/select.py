@@ -81,7 +81,7 @@ class Select(Phase):
         progress = _progress(state)
         counted = [reply.counts for reply in replies.values() if isinstance(reply, QuantilesReply)]
         if counted and progress.search is not None:
-            search = quantiles.advance(progress.search, np.asarray(np.sum(counted, axis=0, dtype=np.int64)))
+            search = quantiles.advance(progress.search, quantiles.combine(counted))
             return state.evolve(scratch=replace(progress, search=search))
         classes = [reply for reply in replies.values() if isinstance(reply, AnovaReply)]
         if classes:

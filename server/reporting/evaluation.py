@@ -16,7 +16,7 @@ from common.metrics.score_histogram import view as histogram_view
 from common.metrics.site_estimates import MIN_CASES
 from common.seeds import stream
 from server.reporting.content import ArmScores
-from server.reporting.judgement import sites_pooled
+from server.reporting.site_pooling import sites_pooled
 from server.state import StudyState
 
 __all__ = ["evaluate_arm", "safety", "server_view"]

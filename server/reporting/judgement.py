@@ -7,35 +7,31 @@ least `min_cell` cases of each class.  The report and `fedmidline-sim statistics
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from scipy.special import expit, logit
 
-from common.errors import InputError, StudyError
+from common.errors import StudyError
 from common.metrics import (
     calibration_in_the_large,
     calibration_line,
     calibration_table,
     decision_curve,
-    meta_analysis,
     rank_sum,
     roc,
     roc_cells,
     score_cells,
     score_search,
-    site_estimates,
     van_elteren,
     within_site_auc,
 )
 from common.metrics.confusion import Confusion, confusion_at
 from common.metrics.score_histogram import cells_of, summarise
 from common.seeds import stream
+from server.reporting.site_pooling import Part, calibration_by_site, sites_pooled
 
-__all__ = ["Part", "calibration", "judge_scores", "net_benefit", "pool_estimates", "sites_pooled"]
+__all__ = ["calibration", "judge_scores", "net_benefit"]
 
-Part = tuple[np.ndarray[Any, np.dtype[np.float64]], np.ndarray[Any, np.dtype[np.bool_]]]
-"""(margins, altered) of one site's cases."""
 MANY_CELLS = 10_000
 """Beyond it the bootstrap draws from the histogram, whose bound is then far below the interval's width."""
 RISKS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -72,6 +68,7 @@ def judge_scores(
         "by_site": sites_pooled(
             {name: score_cells.ScoreCells.of_scores(*part) for name, part in parts.items()}, min_cell=min_cell
         ),
+        "calibration_by_site": calibration_by_site(parts, min_cell=min_cell),
     }
 
 
@@ -102,71 +99,6 @@ def net_benefit(parts: Sequence[Part], target_prevalence: float | None) -> dict[
         "risk": list(curve.thresholds),
         "score": curve.score.tolist(),
         "act_on_all": curve.act_on_all.tolist(),
-    }
-
-
-def sites_pooled(sites: Mapping[str, score_cells.ScoreCells], *, min_cell: int) -> dict[str, Any]:
-    """Each site's AUC with its interval (or why it is withheld), and their random-effects summary."""
-    shown: dict[str, Any] = {}
-    estimates = []
-    for name, cells in sorted(sites.items()):
-        try:
-            estimate = site_estimates.logit_auc(name, cells, min_cases=min_cell)
-        except StudyError as error:
-            shown[name] = {"withheld": error.code}
-            continue
-        estimates.append(estimate)
-        low, high = (float(expit(estimate.value + z * estimate.error)) for z in (-1.959963984540054, 1.959963984540054))
-        shown[name] = {"auc": roc_cells.auc(cells).auc, "interval_95": [low, high], "cases": list(cells.cases)}
-    pooled = _summary(meta_analysis.random_effects(estimates), expit) if estimates else {"refused": "no-site-to-pool"}
-    return {"sites": shown, "pooled": pooled}
-
-
-def pool_estimates(
-    sites: Sequence[str],
-    estimates: np.ndarray[Any, np.dtype[np.float64]],
-    errors: np.ndarray[Any, np.dtype[np.float64]],
-    *,
-    scale: Literal["raw", "auc", "ratio"],
-    method: Literal["reml", "dl"],
-) -> dict[str, Any]:
-    """Random effects on the scale where estimates are normal; told on the scale they came on."""
-    if scale == "auc" and not ((estimates > 0) & (estimates < 1)).all():
-        raise InputError(
-            "auc-out-of-range",
-            field="estimate",
-            problem="An AUC is not between 0 and 1.",
-            fix="Take half a pair away from an AUC of exactly 0 or 1, or choose another scale.",
-        )
-    if scale == "ratio" and not (estimates > 0).all():
-        raise InputError("ratio-not-positive", field="estimate", problem="A ratio is not positive.", fix="Mend it.")
-    back: Any = _as_it_is
-    values, slope = estimates, np.ones_like(estimates)
-    if scale == "auc":
-        values, slope, back = logit(estimates), 1 / (estimates * (1 - estimates)), expit
-    elif scale == "ratio":
-        values, slope, back = np.log(estimates), 1 / estimates, np.exp
-    rows = zip(sites, values, errors * slope, strict=True)
-    found = meta_analysis.random_effects(
-        [site_estimates.SiteEstimate(str(s), float(v), float(e)) for s, v, e in rows], method=method
-    )
-    return {"scale": scale, "method": method, **_summary(found, back)}
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
-def _summary(found: meta_analysis.MetaAnalysis, back: Callable[[Any], Any]) -> dict[str, Any]:
-    return {
-        "estimate": float(back(found.estimate)),
-        "interval_95": [float(back(x)) for x in found.interval],
-        "prediction_95": None if found.prediction is None else [float(back(x)) for x in found.prediction],
-        "tau2": found.tau2,
-        "q": found.q,
-        "q_p": found.q_p,
-        "i2": found.i2,
-        "weights": dict(zip(found.sites, found.weights, strict=True)),
     }
 
 

@@ -7,6 +7,9 @@ import pytest
 from client.ingest.manifest import read_manifest
 from client.site import open_site
 from common.metrics.roc import auc
+from server.reporting.content import StudyContent
+from server.reporting.evaluation import server_view
+from server.reporting.report import write_report
 from simulation.arms import federated_arm
 from simulation.engines import run_local
 from simulation.replay import ReplayFolder, ReplaySettings
@@ -78,3 +81,63 @@ def test_scores_in_depth_agree_with_the_arm(told):
     half = next(row for row in found["thresholds"] if row["rule"] == "0.5")
     assert half["sensitivity"] == judged["at_0.5"]["sensitivity"]
     assert {"age group", "sex", "scanner", "location"} == set(found["subgroups"])
+
+
+def test_what_age_alone_tells_does_not_help_at_the_same_age(told):
+    rows = {row["name"]: row for row in told[0]["ladder"]}
+
+    assert rows["age"]["age_adjusted_auc"] is None
+    assert "score-is-covariate" == rows["age"]["age_refused"]["age-adjusted"]
+    for name in ("fused", "radiomics"):
+        # The builder's ages know nothing of the label: adjusting for them changes little.
+        assert abs(rows[name]["age_adjusted_auc"] - rows[name]["auc"]) < 0.1
+        assert abs(rows[name]["overlap_weighted_auc"] - rows[name]["auc"]) < 0.1
+
+
+def test_risks_of_a_stranger_are_corrected_on_its_training_cases(told):
+    rows = {row["recalibration"]: row for row in told[0]["leave_one_site_out"]["recalibration"]}
+
+    assert ["none", "intercept", "logistic"] == list(rows)
+    assert not rows["none"]["kept"]
+    for row in rows.values():
+        assert set(SIZES) == set(row["by_site"]["observed_over_expected"]["sites"])
+    pooled = rows["intercept"]["by_site"]["observed_over_expected"]["pooled"]
+    assert pooled["interval_95"][0] <= pooled["estimate"] <= pooled["interval_95"][1]
+    assert told[0]["judgement"]["calibration_by_site"]["observed_over_expected"]["pooled"]["estimate"] > 0
+
+
+def test_the_report_shows_every_section(told, tmp_path):
+    found, arm, state, _ = told
+    content = StudyContent(
+        title="test",
+        status=state.status(),
+        synthetic=True,
+        cases=(),
+        arms=(arm,),
+        ranking=tuple((name, 0.1) for name in state.selection.signature),
+        ties=(),
+        selection_method="mutual_information",
+        exchanges=state.exchanges,
+        laws=(),
+        server_view=server_view(state),
+        threshold=0.5,
+        bootstrap=50,
+        protocol=state.protocol.model_dump(mode="json"),
+        provenance={},
+        preparation={},
+        methods="",
+        timings={},
+        sections=found,
+    )
+
+    write_report(tmp_path / "report", content, seed=1)
+
+    page = (tmp_path / "report" / "report.html").read_text()
+    for words in (
+        "Comparators",
+        "age-adjusted",
+        "score-is-covariate",
+        "Risks corrected at the site",
+        "Scanner effects",
+    ):
+        assert words in page

@@ -104,6 +104,26 @@ def test_every_phase_runs_on_tables_of_mirp(tmp_path, monkeypatch, capsys):
     assert view(state.histograms["test"]).auc > 0.9
 
 
+def test_a_table_that_was_mended_is_another_input(tmp_path, monkeypatch, capsys):
+    federation = write_federation(tmp_path, small_protocol(visual=VisualSettings(variant="none")), {"bern": 24})
+    folder = _to_tables(federation.sites["bern"])
+    _import(folder, monkeypatch, capsys)
+    before = load_cohort(open_site(folder / "site.yaml")).training
+    file = folder / f"{SEQUENCES[0]}.csv"
+    with file.open() as text:
+        rows = list(csv.DictReader(text))
+    column = list(rows[0])[-1]
+    for row in rows:
+        row[column] = repr(float(row[column]) + 1)
+    _write(file, rows)
+
+    assert 0 == _import(folder, monkeypatch, capsys)[0]
+
+    after = load_cohort(open_site(folder / "site.yaml")).training
+    assert not set(before.keys) & set(after.keys)
+    assert not np.array_equal(before.table.values, after.table.values)
+
+
 @pytest.fixture
 def folder(tmp_path):
     federation = write_federation(tmp_path, small_protocol(visual=VisualSettings(variant="none")), {"bern": 12})

@@ -193,3 +193,27 @@ def test_nothing_is_fitted_on_test_cases(summarise):
 
     with pytest.raises(Refused, match="fit-on-test-cases"):
         summarise(table, np.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("names", "told"), [(("b", "a"), "another order"), (("a", "c"), "lacks b and adds c"), (("a",), "lacks b")]
+)
+def test_features_in_another_order_or_missing_are_refused_by_name(names, told):
+    values, altered = np.arange(8.0).reshape(4, 2), np.array([True, False, True, False])
+    tables = [TrainingTable(("a", "b"), values, altered), TrainingTable(names, values[:, : len(names)], altered)]
+    design = BatchDesign(("x", "x", "y", "y"), np.zeros((4, 0)))
+
+    for ask in (
+        lambda: federated_moments(tables),
+        lambda: federated_quantiles(tables, (0.5,)),
+        lambda: federated_selection(tables, SelectionSettings(k=1)),
+        lambda: federated_combat([CombatSite(t, design) for t in tables], HarmonisationSettings(method="combat")),
+    ):
+        with pytest.raises(InputError, match="features-differ") as refused:
+            ask()
+        assert told in refused.value.explain()
+
+
+def test_counts_of_another_shape_are_not_added():
+    with pytest.raises(ValueError, match="cannot be added"):
+        quantiles.combine([np.zeros((2, 3, 64), np.uint8), np.zeros((2, 1, 64), np.uint8)])
