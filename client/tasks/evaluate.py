@@ -11,6 +11,7 @@ from client.device import choose_device
 from client.site import Site
 from client.store.cohort import ScoredCases
 from client.tasks.load_cohort import load_cohort
+from client.training.personal import personalised
 from client.training.score import safety_margins
 from common.arrays import CaseScores
 from common.messages.evaluate import EvaluateReply, EvaluateRequest
@@ -21,13 +22,15 @@ __all__ = ["answer", "scores_file"]
 
 
 def answer(request: EvaluateRequest, site: Site) -> EvaluateReply:
-    """Margins of all cases with this model; counts per cell and class leave."""
+    """Margins of all cases with this model, or with the site's own form of it; counts per cell and class leave."""
     torch.set_num_threads(1)
     cohort = load_cohort(site, request.model.harmoniser)
+    protocol, fitted = site.protocol, cohort.training
+    model = personalised(request.model, fitted.table, fitted.visual, head=protocol.head, training=protocol.training)
     cells = site.protocol.evaluation.score_cells
     rows, histograms = [], {}
     for view, cases in (("train", cohort.training), ("test", cohort.test)):
-        margins = _margins(cases, request.model, site)
+        margins = _margins(cases, model, site)
         altered = cases.table.altered
         histograms[view] = score_histogram.summarise(margins, altered, cells=cells)
         rows += [

@@ -14,6 +14,7 @@ import numpy as np
 
 from client.site import Site
 from client.tasks.load_cohort import load_cohort
+from client.training.personal import personalised
 from client.training.released import Explained, explain, read_released
 from client.visual_maps import VisualMaps
 from common.errors import ProtocolMismatch
@@ -38,6 +39,7 @@ class ScoredSite:
 def score_cases(site: Site, model_folder: Path) -> ScoredSite:
     """Score all prepared cases; ProtocolMismatch `protocol-differs` where their features are not the model's.
 
+    What the protocol leaves to each site (training.personal) is fitted on the site's training cases, if it has any.
     With ComBat the site fits its own scanners' shifts on its training cases, without their labels.
     """
     model = read_released(model_folder)
@@ -50,7 +52,10 @@ def score_cases(site: Site, model_folder: Path) -> ScoredSite:
             fix="Install the study's protocol file at the site and prepare the cases with it.",
         )
     cohort = load_cohort(site, model.harmoniser)
-    views = (cohort.training, cohort.test)
+    views, protocol, fitted = (cohort.training, cohort.test), site.protocol, cohort.training
+    if len(fitted.table):
+        own = personalised(model.state(), fitted.table, fitted.visual, head=protocol.head, training=protocol.training)
+        model = model.with_state(own)
     table = FeatureTable(
         cohort.training.table.names,
         np.concatenate([view.table.values for view in views]),

@@ -31,7 +31,8 @@ Weights = Mapping[str, np.ndarray[Any, Any]]
 class LocalTask:
     """table: training cases with (at least) the signature's features; visual: their maps, raw.
 
-    class_weights: in the order of CLASSES.  drift: added to every gradient (SCAFFOLD), by name; empty for none.
+    class_weights: in the order of CLASSES.  drift: added to every gradient (client/training/variate.py), by name;
+    empty for none.
     gram: X X' of these cases where it is known from an earlier round.  threads: change no bit.
     """
 
@@ -55,6 +56,7 @@ class LocalUpdate:
     """changes: new minus incoming weights; loss: of the incoming model; cases: trained on.
 
     validation_loss: of the incoming model on the cases held out; None without any.
+    gradient_variance: of one case's gradient, where sites are weighed by it.
     gram: X X' of the cases, to be kept at the site; None from plain torch.
     """
 
@@ -63,6 +65,7 @@ class LocalUpdate:
     cases: int
     validation_loss: float | None = None
     validation_cases: int = 0
+    gradient_variance: float | None = None
     gram: np.ndarray[Any, Any] | None = None
 
 

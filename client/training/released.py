@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +24,16 @@ from client.visual_maps import VisualMaps
 from common.config.modelling import HeadSettings
 from common.errors import InputError
 from common.messages.harmoniser import Harmoniser
+from common.messages.model import ModelState
 from common.networks.fused_head import CLASSES
 from common.tables import FeatureTable
 
 __all__ = ["Explained", "ReleasedModel", "explain", "read_released"]
 
 Array = np.ndarray[Any, Any]
-ARRAYS = (
-    "visual.weight",
-    "visual.bias",
-    "fusion.weight",
-    "fusion.bias",
-    "radiomics_mean",
-    "radiomics_deviation",
-    "visual_mean",
-    "visual_deviation",
-)
+WEIGHTS = ("visual.weight", "visual.bias", "fusion.weight", "fusion.bias")
+STATISTICS = ("radiomics_mean", "radiomics_deviation", "visual_mean", "visual_deviation")
+ARRAYS = (*WEIGHTS, *STATISTICS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +45,23 @@ class ReleasedModel:
     harmoniser: Harmoniser
     about: dict[str, Any]
     sha256: str
+
+    def state(self) -> ModelState:
+        """As it travels in a study."""
+        return ModelState(
+            harmoniser=self.harmoniser,
+            weights={name: self.arrays[name] for name in WEIGHTS},
+            signature=self.signature,
+            radiomics_mean=self.arrays["radiomics_mean"],
+            radiomics_deviation=self.arrays["radiomics_deviation"],
+            visual_mean=self.arrays["visual_mean"],
+            visual_deviation=self.arrays["visual_deviation"],
+        )
+
+    def with_state(self, state: ModelState) -> ReleasedModel:
+        """A site's own form of it."""
+        changed = {**state.weights, **{name: getattr(state, name) for name in STATISTICS}}
+        return replace(self, arrays={**self.arrays, **changed})
 
 
 @dataclass(frozen=True, eq=False)

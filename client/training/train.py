@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from client.training.fused import train_plain
+from client.training.gradient_variance import gradient_variance
 from client.training.gram import BIG, train_gram
 from client.training.local_task import LocalTask, LocalUpdate, mean_loss, targets
 from client.training.low_rank import factorise
@@ -34,6 +35,8 @@ def train_locally(task: LocalTask) -> LocalUpdate:
             for name, change in update.changes.items()
         }
         update = replace(update, changes=changes)
+    if training.weighting == "inverse_variance":
+        update = replace(update, gradient_variance=gradient_variance(fitted))
     if not held_out.any():
         return update
     return replace(update, validation_loss=_loss(checked), validation_cases=len(checked.table))

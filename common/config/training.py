@@ -19,6 +19,7 @@ StrategyName = Literal[
     "fedyogi",
     "fedprox",
     "scaffold",
+    "feddyn",
     "norm_clip",
     "coordinate_median",
     "trimmed_mean",
@@ -32,7 +33,7 @@ Encoding = Literal["float32", "float16", "int8", "low_rank", "low_rank_int8"]
 class ServerSettings(Settings):
     """What the server does with the sites' changes; each strategy reads only what its paper has.
 
-    rate: factor on the merged change (all but FedAdam and FedYogi).
+    rate: factor on the merged change (all but FedAdam, FedYogi and FedDyn).
     momentum: of FedAvgM (docs/decisions/0007-optimiser.md).
     adaptive_rate, first_moment, second_moment, adaptivity: of FedAdam and FedYogi (eta, beta 1, beta 2 and tau of
         their paper).
@@ -57,10 +58,14 @@ class TrainingSettings(Settings):
         cases' Gram matrix, exactly; `adamw` in plain torch (docs/decisions/0007-optimiser.md).
     learning_rate: local; with `adamw` take 1e-4 (docs/decisions/0002-learning-rate.md).
     schedule: of the local rate over the rounds; `cosine` falls from it towards 0.
-    momentum, weight_decay: local.  proximal: weight of |w - w_incoming|^2 / 2, for `fedprox` only.
+    momentum, weight_decay: local.  proximal: weight of |w - w_incoming|^2 / 2, for `fedprox` and `feddyn` only.
     batch_size: cases; 0 takes all of a site's training cases at once.
     class_weights: weigh each class by cases / (2 x cases of the class), counted over all sites.
-    weighting: of a site in the merged change: its cases, or all alike.
+    weighting: of a site in the merged change: its cases, all alike, or `inverse_variance`: cases over the variance
+        of one case's gradient (server/strategy/weighting.py).  Only `cases` equals pooled training.
+    personal: what is each site's own and never leaves it (client/training/personal.py): nothing; its
+        `normalisation`; or its `last_layer`, fitted to its own training cases before scoring with the pull
+        `personal_pull` towards the study's.
     site_fraction: share of the sites asked in each round, drawn by the seed; never fewer than the quorum.
     validation_fraction: share of a site's training cases, by class, on which nothing is fitted but
         standardisation and selection; they give the validation loss.
@@ -87,7 +92,9 @@ class TrainingSettings(Settings):
     proximal: Annotated[float, Field(ge=0)] = 0.1
     batch_size: Annotated[int, Field(ge=0)] = 16
     class_weights: bool = False
-    weighting: Literal["cases", "equal"] = "cases"
+    weighting: Literal["cases", "equal", "inverse_variance"] = "cases"
+    personal: Literal["none", "normalisation", "last_layer"] = "none"
+    personal_pull: Annotated[float, Field(gt=0)] = 0.1
     site_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     validation_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     patience: Annotated[int, Field(ge=0)] = 0
@@ -104,6 +111,8 @@ class TrainingSettings(Settings):
             raise ValueError("patience needs a validation_fraction above 0 to look at")
         if self.strategy == "scaffold" and (self.optimiser != "sgd" or self.momentum):
             raise ValueError("scaffold reads gradients off the change: take optimiser sgd and momentum 0")
+        if self.keeps_variate and self.weighting == "inverse_variance":
+            raise ValueError(f"{self.strategy} needs every site's share beforehand: take weighting cases or equal")
         return self
 
     def rate(self, round_number: int) -> float:
@@ -126,7 +135,12 @@ class TrainingSettings(Settings):
     @property
     def pull(self) -> float:
         """The proximal weight in force."""
-        return self.proximal if self.strategy == "fedprox" else 0.0
+        return self.proximal if self.strategy in {"fedprox", "feddyn"} else 0.0
+
+    @property
+    def keeps_variate(self) -> bool:
+        """Whether a site keeps something as large as the model between rounds (client/training/variate.py)."""
+        return self.strategy in {"scaffold", "feddyn"}
 
     @property
     def wire_broadcast(self) -> Literal["float32", "float16", "int8"]:

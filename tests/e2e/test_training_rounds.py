@@ -144,6 +144,8 @@ OPTIONS = [
     {"strategy": "fedavgm"},
     {"strategy": "scaffold", "encoding": "int8"},
     {"strategy": "fedprox", "class_weights": True, "weighting": "equal"},
+    {"strategy": "feddyn", "personal": "normalisation"},
+    {"strategy": "fedavg", "weighting": "inverse_variance"},
     {"strategy": "fedyogi", "optimiser": "adamw", "learning_rate": 1e-3, "schedule": "cosine"},
     {"strategy": "geometric_median", "momentum": 0.5, "validation_fraction": 0.2},
 ]
