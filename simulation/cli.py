@@ -18,6 +18,8 @@ from server.state import Exchange
 from simulation.cohort.make_cohort import CohortSettings, make_cohort
 from simulation.compare import ARMS, compare
 from simulation.comparison import comparison
+from simulation.journal import Journal
+from simulation.many_splits import JOURNAL
 from simulation.partition import Partition
 from simulation.replay import ReplaySettings
 from simulation.run_replay import Progress as ReplayProgress
@@ -79,6 +81,7 @@ def replay(
     sites: Annotated[int, typer.Option(help="how many, unless by scanner")] = 3,
     rounds: Annotated[int, typer.Option(help="0: as the protocol says")] = 0,
     resume: Annotated[bool, typer.Option(help="go on with a study that was stopped")] = True,
+    splits: Annotated[int, typer.Option(min=0, help="over which the main comparison is repeated")] = 10,
     seed: Seed = 1,
     altered: Altered = 127,
     not_altered: NotAltered = 127,
@@ -99,7 +102,7 @@ def replay(
         report = run_replay(
             out,
             chosen,
-            ReplaySettings(engine, partition, sites, resume),
+            ReplaySettings(engine, partition, sites, resume, splits),
             CohortSettings(seed, size, altered, not_altered, effect, scanner_shortcut),
             workers=workers,
             notes=tuple(f"size {size}: {change}" for change in changes),
@@ -117,12 +120,22 @@ def compare_arms(
     seeds: Annotated[int, typer.Option(min=1, help="splits of the cohort, numbered from 0")] = 10,
     partition: Annotated[Partition, typer.Option(help="who holds which case")] = "scanner",
     sites: Annotated[int, typer.Option(help="how many, unless by scanner")] = 3,
+    resume: Annotated[bool, typer.Option(help="take over what an earlier call has found")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Ways of training side by side over several splits; writes compare.json into the folder.
 
+    What is finished lies in compare.jsonl: a call that was stopped goes on, and more arms or seeds add to it.
+    Arms: fedsgd fedavg fedavgm fedadam fedyogi fedprox scaffold feddyn norm_clip coordinate_median trimmed_mean krum
+    geometric_median; federated pooled alone one_shot; adamw adamw_pooled; equal inverse_variance; own_normalisation
+    own_last_layer; radiomics_only visual_only t1ce_radiomics flair_radiomics; relu_none relu_paper_literal; hidden_64
+    channel_means random_projection; float32 float16 int8 low_rank low_rank_int8.
+
     Example: fedmidline-sim compare --out runs/replay --arms federated,pooled,alone,fedavg,scaffold --seeds 10
     """
+    journal = out / JOURNAL
+    if not resume:
+        journal.unlink(missing_ok=True)
     names = list(ARMS) if arms == "all" else [name.strip() for name in arms.split(",")]
     with _bars() as bars:
         bar = bars.add_task("arms", total=seeds * len(names))
@@ -131,7 +144,9 @@ def compare_arms(
             bars.update(bar, advance=1, description=f"seed {seed}: {arm}")
 
         site = out / "single-centre" / "site.yaml"
-        results = compare(site, names, range(seeds), how=partition, sites=sites, progress=progress)
+        results = compare(
+            site, names, range(seeds), how=partition, sites=sites, progress=progress, journal=Journal(journal)
+        )
     table = comparison(results)
     (out / "compare.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
     say(table, _comparison(table), as_json=as_json)

@@ -27,6 +27,7 @@ from server.reporting.report import write_report
 from server.state import Exchange, StudyState
 from simulation.arms import compare_with_oracle, federated_arm, require_every_site, scored_arm
 from simulation.cohort.make_cohort import CohortSettings, make_cohort
+from simulation.many_splits import many_splits
 from simulation.oracle import harmonise_pooled, pooled_oracle
 from simulation.replay import ReplayFolder, ReplaySettings, build_sites, federate, prepare
 from simulation.sections import describe
@@ -122,6 +123,8 @@ def _compare(
     exact_oracle = pooled_oracle(pooled, exact.protocol, site=site.settings.name, repeats=load_repeats(site))
     everybody = {row.pseudonym: row for held in rows.values() for row in held}
     sections = describe(folder, sites, settings, state, arms[0], everybody, stage=progress.stage)
+    progress.stage(f"the same over {settings.splits} splits")
+    sections["splits"] = many_splits(folder, settings, tell=lambda seed: progress.step(seed, settings.splits, "split"))
     selection = state.selection
     if selection is None:
         raise ValueError("the study is not finished")
