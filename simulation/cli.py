@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +25,7 @@ from simulation.partition import Partition
 from simulation.replay import ReplaySettings
 from simulation.run_replay import Progress as ReplayProgress
 from simulation.run_replay import run_replay
+from simulation.run_search import parse_grid, run_search
 from simulation.segmenter import train_synthetic_segmenter
 from simulation.size import at_size
 from simulation.statistics.commands import statistics
@@ -153,6 +155,36 @@ def compare_arms(
     screen.print(f"written: {out / 'compare.json'}", soft_wrap=True)
 
 
+@app.command(name="search")
+def search_settings(
+    out: Annotated[Path, typer.Option(help="folder of a replay, whose prepared training cases are used")],
+    grid: Annotated[
+        list[str], typer.Option(help="SETTING=VALUE,VALUE of training, selection or head; may be repeated")
+    ],
+    folds: Annotated[int, typer.Option(min=2, help="of each site's training cases")] = 5,
+    partition: Annotated[Partition, typer.Option(help="who holds which case")] = "scanner",
+    sites: Annotated[int, typer.Option(help="how many, unless by scanner")] = 3,
+    resume: Annotated[bool, typer.Option(help="take over what an earlier call has found")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Hyper-parameters by federated cross-validation inside the training set; writes search.json into the folder.
+
+    Test cases are not read. What is finished lies in search.jsonl: a call that was stopped goes on.
+
+    Example: fedmidline-sim search --out runs/replay --grid training.learning_rate=0.03,0.1,0.3 --grid training.weight_decay=0.001,0.01 --grid selection.k=10,19,40
+    """
+    values = parse_grid(grid)
+    with _bars() as bars:
+        bar = bars.add_task("folds", total=folds * math.prod(len(v) for v in values.values()))
+
+        def progress(fold: int, setting: str) -> None:
+            bars.update(bar, advance=1, description=f"fold {fold + 1}: {setting}")
+
+        table = run_search(out, values, folds=folds, how=partition, sites=sites, resume=resume, progress=progress)
+    say(table, _search_table(table), as_json=as_json)
+    screen.print(f"written: {out / 'search.json'}", soft_wrap=True)
+
+
 @app.command()
 def segmenter(
     out: Annotated[Path, typer.Option(help="folder for weights and card")],
@@ -229,6 +261,16 @@ def _headline(report: dict[str, Any]) -> Table:
         shares = (f"{100 * test[what]:.0f} %" for what in ("sensitivity", "specificity"))
         table.add_row(name, f"{test['auc']:.3f}", f"{low:.3f} - {high:.3f}", within, *shares)
     return table
+
+
+def _search_table(table: dict[str, Any]) -> Table:
+    names = list(table["chosen"])
+    shown = Table(*names, "mean AUC", "SE", "log loss", "", title=f"{table['folds']} folds of {table['cases']} cases")
+    for row in sorted(table["settings"], key=lambda row: -row["mean"]):
+        values = (str(row["setting"][name]) for name in names)
+        mark = "chosen" if row["setting"] == table["chosen"] else ""
+        shown.add_row(*values, f"{row['mean']:.3f}", f"{row['se']:.3f}", f"{row['log_loss']:.3f}", mark)
+    return shown
 
 
 def _comparison(table: dict[str, Any]) -> Table:
