@@ -51,18 +51,18 @@ def score_cases(site: Site, model_folder: Path) -> ScoredSite:
             problem="The site's protocol is not the one the model was trained under.",
             fix="Install the study's protocol file at the site and prepare the cases with it.",
         )
-    cohort = load_cohort(site, model.harmoniser)
+    state = model.state
+    cohort = load_cohort(site, state.harmoniser)
     views, protocol, fitted = (cohort.training, cohort.test), site.protocol, cohort.training
     if len(fitted.table):
-        own = personalised(model.state(), fitted.table, fitted.visual, head=protocol.head, training=protocol.training)
-        model = model.with_state(own)
+        state = personalised(state, fitted.table, fitted.visual, head=protocol.head, training=protocol.training)
     table = FeatureTable(
         cohort.training.table.names,
         np.concatenate([view.table.values for view in views]),
         np.concatenate([view.table.altered for view in views]),
     )
     visual = VisualMaps(tuple(row for view in views for row in view.visual), site.protocol.visual.length)
-    found = explain(table, visual, model, site.protocol.head)
+    found = explain(table, visual, state, site.protocol.head)
     pseudonyms = [name for view in views for name in view.pseudonyms]
     threshold = site.protocol.evaluation.threshold
     scored = tuple(_row(found, i, name, bool(table.altered[i]), threshold) for i, name in enumerate(pseudonyms))
