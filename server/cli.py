@@ -11,8 +11,9 @@ from rich.table import Table
 from common.command import new_command, run_command, say
 from common.errors import InputError
 from server.checkpoint import CHECKPOINT, load_checkpoint
+from server.release_commands import release, study_commands
 from server.reporting.content import StudyContent
-from server.reporting.evaluation import server_view
+from server.reporting.evaluation import retraining_view, server_view
 from server.reporting.model_files import write_model
 from server.reporting.report import write_report
 from server.state import StudyState
@@ -20,6 +21,8 @@ from server.state import StudyState
 __all__ = ["main"]
 
 app = new_command("What the coordinator runs.")
+app.add_typer(release, name="release")
+app.add_typer(study_commands)
 
 Folder = Annotated[Path, typer.Option("--study", help="the study's folder, with study.yaml and its checkpoint")]
 AsJson = Annotated[bool, typer.Option("--json", help="print machine-readable JSON on standard output")]
@@ -88,7 +91,7 @@ def _content(state: StudyState) -> StudyContent:
         arms=(),
         ranking=tuple((name, float(scores[name])) for name in state.selection.signature),
         ties=state.selection.ties,
-        selection_method=state.protocol.selection.method,
+        selection_method=state.protocol.selection.method if state.origin is None else "that of the release",
         exchanges=state.exchanges,
         laws=(),
         server_view=server_view(state),
@@ -100,4 +103,5 @@ def _content(state: StudyState) -> StudyContent:
         methods="",
         timings={e.phase: e.seconds for e in state.exchanges},
         parameters={"visual": state.protocol.visual.length},
+        sections={"retraining": retraining_view(state)},
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import torch
 
@@ -11,6 +12,7 @@ from client.device import choose_device
 from client.site import Site
 from client.store.control_variates import ControlVariates
 from client.store.gram_store import GramStore
+from client.store.run_ledger import RunLedger
 from client.tasks.load_cohort import load_cohort
 from client.training.local_task import LocalTask, LocalUpdate
 from client.training.personal import own_normalisation
@@ -46,6 +48,14 @@ def answer(request: TrainRoundRequest, site: Site) -> TrainRoundReply:
     protocol, name, model = site.protocol, site.settings.name, _with_weights(request, site.protocol)
     training = protocol.training
     cases = load_cohort(site, model.harmoniser).training
+    RunLedger(site.settings.cache).note(
+        name,
+        request.study,
+        request.fingerprint,
+        "training",
+        dict(zip(cases.pseudonyms, cases.keys, strict=True)),
+        when=datetime.now(UTC),
+    )
     kept = ControlVariates(site.settings.cache, site=name, study=request.study, fingerprint=request.fingerprint)
     own = kept.before(request.round, model.weights) if training.keeps_variate else {}
     if training.personal == "normalisation":

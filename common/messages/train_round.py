@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from common.messages.base import Arrays, Reply, Request
+from common.messages.base import Arrays, Reply, Request, StudyName
 from common.messages.model import ModelState
 from common.messages.weight_update import WeightUpdate
 
@@ -27,7 +27,7 @@ class TrainRoundRequest(Request):
     """
 
     action: ClassVar[str] = "train_round"
-    study: str
+    study: StudyName
     round: int
     model: ModelState
     class_weights: tuple[float, float] = (1.0, 1.0)

@@ -33,6 +33,7 @@ SECTIONS: dict[str, Any] = {
     "subgroups": {},
     "leave_one_site_out": {},
     "splits": {},
+    "retraining": {},
 }
 """Sections that a report without cases leaves empty."""
 TEMPLATE = Path(__file__).parent / "template.html"
