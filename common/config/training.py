@@ -94,7 +94,7 @@ class TrainingSettings(Settings):
     class_weights: bool = False
     weighting: Literal["cases", "equal", "inverse_variance"] = "cases"
     personal: Literal["none", "normalisation", "last_layer"] = "none"
-    personal_pull: Annotated[float, Field(gt=0)] = 0.1
+    personal_pull: Annotated[float, Field(gt=0)] = 1.0
     site_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     validation_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     patience: Annotated[int, Field(ge=0)] = 0
