@@ -19,7 +19,7 @@ import numpy as np
 from common.errors import InputError, ProtocolMismatch
 from common.messages.model import ModelState
 from common.messages.model_files import ABOUT, NUMBERS, from_files
-from common.networks.fused_head import initial_weights
+from common.networks.first_weights import ENCODER, first_weights
 from server.releases import version_of
 from server.state import FeatureMoments, Origin, Selection, StudyState
 
@@ -64,14 +64,15 @@ def start_from(state: StudyState, path: Path) -> StudyState:
         selection=Selection(
             signature=model.signature, scores=np.zeros(len(features)), edges=np.zeros((len(features), 0)), ties=()
         ),
-        weights=dict(model.weights),
+        weights={**first_weights(state.protocol, len(model.signature)), **model.weights},
     )
 
 
 def _require_fit(state: StudyState, model: ModelState, about: dict[str, Any]) -> None:
     protocol = state.protocol
-    first = initial_weights(protocol.visual.length, len(model.signature), protocol.head, seed=protocol.seed)
-    shapes = {name: weight.shape for name, weight in first.items()}
+    # An encoder that was frozen so far may begin to learn.
+    first = first_weights(protocol, len(model.signature))
+    shapes = {n: w.shape for n, w in first.items() if n in model.weights or not n.startswith(ENCODER)}
     split = about.get("split") or {}
     differing = [
         name

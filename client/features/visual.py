@@ -8,12 +8,13 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from common.catalogue import SEQUENCES
 from common.config.visual import BOTTLENECK_CHANNELS, VisualSettings
 from common.errors import InputError
 from common.networks.unet import deepest_map
 from common.seeds import stream
 
-__all__ = ["as_stored", "extract_visual", "project"]
+__all__ = ["as_stored", "cut_cube", "extract_visual", "project"]
 
 Vector = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -36,17 +37,9 @@ def extract_visual(
     """
     if settings.variant == "none":
         return np.zeros(settings.length, np.float32)
-    inside = sitk.GetArrayFromImage(mask) > 0
-    if not inside.any():
-        raise InputError(
-            "roi-empty", field="mask", problem="The mask has no voxel.", fix="Segment the tumour, or exclude the case."
-        )
-    centre = [round(float(c.mean())) for c in np.nonzero(inside)]
-    cube = np.stack([_cut(sitk.GetArrayViewFromImage(image), centre, settings.crop_voxels) for image in (t1ce, flair)])
-    if settings.outside == "zeroed":
-        cube = cube * _cut(inside.astype(np.float32), centre, settings.crop_voxels)
+    cube = cut_cube(t1ce, flair, mask, settings)
     with torch.no_grad():
-        deepest = deepest_map(network, torch.from_numpy(cube[None].astype(np.float32)).to(device))[0]
+        deepest = deepest_map(network, torch.from_numpy(cube[None]).to(device))[0]
         if settings.variant == "pooled":
             deepest = deepest.mean(dim=(1, 2, 3))
     values = np.ascontiguousarray(deepest.cpu().numpy().reshape(-1))
@@ -60,6 +53,23 @@ def extract_visual(
             fix="Check the images for NaN voxels.",
         )
     return values
+
+
+def cut_cube(t1ce: sitk.Image, flair: sitk.Image, mask: sitk.Image, settings: VisualSettings) -> Vector:
+    """(2, edge, edge, edge) float32: what the network sees of a case; InputError `roi-empty`."""
+    inside = sitk.GetArrayFromImage(mask) > 0
+    if not inside.any():
+        raise InputError(
+            "roi-empty", field="mask", problem="The mask has no voxel.", fix="Segment the tumour, or exclude the case."
+        )
+    centre = [round(float(c.mean())) for c in np.nonzero(inside)]
+    cube = np.stack([_cut(sitk.GetArrayViewFromImage(image), centre, settings.crop_voxels) for image in (t1ce, flair)])
+    if settings.outside == "zeroed":
+        cube = cube * _cut(inside.astype(np.float32), centre, settings.crop_voxels)
+    for channel, sequence in zip(cube, SEQUENCES, strict=True):
+        if sequence not in settings.sequences:
+            channel[:] = 0
+    return np.asarray(cube, np.float32)
 
 
 def as_stored(values: Vector, settings: VisualSettings) -> np.ndarray[Any, Any]:

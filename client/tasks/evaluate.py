@@ -10,8 +10,9 @@ import torch
 
 from client.device import choose_device
 from client.site import Site
-from client.store.cohort import ScoredCases
+from client.store.cohort import ScoredCases, SiteCohort
 from client.store.run_ledger import RunLedger
+from client.tasks.learning_encoder import with_learned_maps
 from client.tasks.load_cohort import load_cohort
 from client.training.personal import personalised
 from client.training.score import safety_margins
@@ -37,6 +38,9 @@ def answer(request: EvaluateRequest, site: Site) -> EvaluateReply:
         "test",
         dict.fromkeys(cohort.test.pseudonyms, ""),
         when=datetime.now(UTC),
+    )
+    cohort = SiteCohort(
+        with_learned_maps(cohort.training, request.model, site), with_learned_maps(cohort.test, request.model, site)
     )
     protocol, fitted = site.protocol, cohort.training
     model = personalised(request.model, fitted.table, fitted.visual, head=protocol.head, training=protocol.training)

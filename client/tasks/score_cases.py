@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from client.site import Site
+from client.store.cohort import SiteCohort
+from client.tasks.learning_encoder import with_learned_maps
 from client.tasks.load_cohort import load_cohort
 from client.training.personal import personalised
 from client.training.released import Explained, explain, read_released
@@ -53,6 +55,7 @@ def score_cases(site: Site, model_folder: Path) -> ScoredSite:
         )
     state = model.state
     cohort = load_cohort(site, state.harmoniser)
+    cohort = SiteCohort(with_learned_maps(cohort.training, state, site), with_learned_maps(cohort.test, state, site))
     views, protocol, fitted = (cohort.training, cohort.test), site.protocol, cohort.training
     if len(fitted.table):
         state = personalised(state, fitted.table, fitted.visual, head=protocol.head, training=protocol.training)

@@ -13,6 +13,7 @@ from client.site import Site
 from client.store.control_variates import ControlVariates
 from client.store.gram_store import GramStore
 from client.store.run_ledger import RunLedger
+from client.tasks.learning_encoder import backbone_of
 from client.tasks.load_cohort import load_cohort
 from client.training.local_task import LocalTask, LocalUpdate
 from client.training.personal import own_normalisation
@@ -24,7 +25,7 @@ from common.messages.model import ModelState
 from common.messages.train_round import TrainRoundReply, TrainRoundRequest
 from common.messages.update_gate import check_changes
 from common.messages.weight_update import WeightUpdate, pack, unpack
-from common.networks.fused_head import initial_weights
+from common.networks.first_weights import first_weights
 from common.seeds import stream
 
 __all__ = ["SentUpdate", "answer", "train_and_pack"]
@@ -48,6 +49,9 @@ def answer(request: TrainRoundRequest, site: Site) -> TrainRoundReply:
     protocol, name, model = site.protocol, site.settings.name, _with_weights(request, site.protocol)
     training = protocol.training
     cases = load_cohort(site, model.harmoniser).training
+    backbone = backbone_of(cases, site) if training.encoder_rate else None
+    if backbone is not None:
+        cases = replace(cases, visual=backbone.maps(model.weights))
     RunLedger(site.settings.cache).note(
         name,
         request.study,
@@ -73,6 +77,7 @@ def answer(request: TrainRoundRequest, site: Site) -> TrainRoundReply:
         request.class_weights,
         drift_of(own, request.control),
         threads=min(site.settings.workers or os.cpu_count() or 1, MOST_THREADS),
+        backbone=backbone,
     )
     sent = _with_known_products(task, cases.keys, GramStore(site.settings.cache))
     if own:
@@ -95,7 +100,7 @@ def _with_weights(request: TrainRoundRequest, protocol: Protocol) -> ModelState:
     if request.change is None:
         return request.model
     signature = request.model.signature
-    first = initial_weights(protocol.visual.length, len(signature), protocol.head, seed=protocol.seed)
+    first = first_weights(protocol, len(signature))
     return request.model.model_copy(update={"weights": received_weights(request.change, first)})
 
 

@@ -50,7 +50,7 @@ class ServerSettings(Settings):
 
 
 class TrainingSettings(Settings):
-    """Cross-entropy on the fused head; the U-Net is frozen (R34, R35).
+    """Cross-entropy on the fused head; the U-Net is frozen unless `encoder_rate` says otherwise (R34, R35).
 
     strategy: how sites' changes are merged, one paper per file in server/strategy.  `fedsgd` is the exact
         mode: one full-batch gradient step per round, equal to pooled gradient descent.
@@ -58,6 +58,8 @@ class TrainingSettings(Settings):
         cases' Gram matrix, exactly; `adamw` in plain torch (docs/decisions/0007-optimiser.md).
     learning_rate: local; with `adamw` take 1e-4 (docs/decisions/0002-learning-rate.md).
     schedule: of the local rate over the rounds; `cosine` falls from it towards 0.
+    encoder_rate: factor on the local rate for the U-Net's encoder, which then learns with the head, end to end
+        (client/training/backbone.py); 0 leaves it frozen.  Needs the prepared images and, in earnest, a GPU.
     momentum, weight_decay: local.  proximal: weight of |w - w_incoming|^2 / 2, for `fedprox` and `feddyn` only.
     batch_size: cases; 0 takes all of a site's training cases at once.
     class_weights: weigh each class by cases / (2 x cases of the class), counted over all sites.
@@ -73,7 +75,7 @@ class TrainingSettings(Settings):
         best weights; 0: never.
     encoding: of the change on its way to the server (common/messages/weight_update.py); `auto` is
         `float32` in the exact mode and else the smallest that moves no score by 1e-3
-        (docs/decisions/0008-encoding.md).
+        (docs/decisions/0008-encoding.md), which is `int8` where the encoder learns.
     broadcast: encoding of the model on its way to the sites: its change since the first weights, which every site
         draws from the seed; the server keeps the exact weights, so nothing piles up.  `auto` is `float32` (the
         weights themselves) in the exact mode and else `int8`.
@@ -87,6 +89,7 @@ class TrainingSettings(Settings):
     optimiser: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
     schedule: Literal["constant", "cosine"] = "constant"
+    encoder_rate: Annotated[float, Field(ge=0, le=100)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     proximal: Annotated[float, Field(ge=0)] = 0.1
@@ -113,6 +116,10 @@ class TrainingSettings(Settings):
             raise ValueError("scaffold reads gradients off the change: take optimiser sgd and momentum 0")
         if self.keeps_variate and self.weighting == "inverse_variance":
             raise ValueError(f"{self.strategy} needs every site's share beforehand: take weighting cases or equal")
+        if self.encoder_rate and self.personal == "normalisation":
+            raise ValueError("personal normalisation is of frozen features: take encoder_rate 0")
+        if self.encoder_rate and self.encoding.startswith("low_rank"):
+            raise ValueError("an encoder's change has no low rank: take encoding float32, float16 or int8")
         return self
 
     def rate(self, round_number: int) -> float:
@@ -130,7 +137,7 @@ class TrainingSettings(Settings):
     @property
     def linear(self) -> bool:
         """Whether every local step is linear in the weights, so that the Gram matrix serves (client/training/gram.py)."""
-        return self.optimiser == "sgd" or self.strategy == "fedsgd"
+        return not self.encoder_rate and (self.optimiser == "sgd" or self.strategy == "fedsgd")
 
     @property
     def pull(self) -> float:
@@ -154,4 +161,6 @@ class TrainingSettings(Settings):
         """What `auto` stands for here."""
         if self.encoding != "auto":
             return self.encoding
-        return "float32" if self.strategy == "fedsgd" else "low_rank_int8"
+        if self.strategy == "fedsgd":
+            return "float32"
+        return "int8" if self.encoder_rate else "low_rank_int8"

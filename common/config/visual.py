@@ -22,6 +22,7 @@ class VisualSettings(Settings):
         `pooled` the mean of each of its 256 channels; `random_projection` 256 fixed random mixtures of the
         whole map; `none` a single zero, for studies on radiomics alone and for sites that bring a table.  Only the
         small ones may be combined with differential privacy (R49).
+    sequences: what the network sees; the other channel is zero (ablations of METHOD section 4).
     projection_seed: names the mixtures; the same at every site.
     outside: voxels of the cube outside the mask are `kept` or `zeroed`.
     dtype: how the features lie on the site's disk; `float16` halves them and rounds to 3 digits.
@@ -29,6 +30,7 @@ class VisualSettings(Settings):
 
     variant: Literal["bottleneck", "pooled", "random_projection", "none"] = "bottleneck"
     crop_voxels: Annotated[int, Field(ge=16, le=256, multiple_of=8)] = 128
+    sequences: tuple[Literal["T1CE", "FLAIR"], ...] = ("T1CE", "FLAIR")
     outside: Literal["kept", "zeroed"] = "kept"
     projection_seed: Annotated[int, Field(ge=0)] = 20240604
     dtype: Literal["float32", "float16"] = "float16"

@@ -22,6 +22,8 @@ NUMBERS, ABOUT = "model.safetensors", "model.json"
 """Names of the two files."""
 HARMONISER = ("alpha", "beta", "variance", "varies", "gamma", "delta")
 STATISTICS = ("radiomics_mean", "radiomics_deviation", "visual_mean", "visual_deviation")
+LEARNED = "encoder."
+"""Arrays of an encoder that has learned (common/networks/first_weights.py)."""
 WEIGHTS = ("visual.weight", "visual.bias", "fusion.weight", "fusion.bias")
 
 
@@ -56,7 +58,7 @@ def from_files(numbers: bytes, text: bytes, *, local: str) -> tuple[ModelState, 
         raise _fault("model-incomplete", "The released model lacks parts.", ", ".join(missing) or "signature")
     model = ModelState(
         harmoniser=_harmoniser(arrays, about),
-        weights={name: arrays[name] for name in WEIGHTS},
+        weights={name: array for name, array in arrays.items() if name in WEIGHTS or name.startswith(LEARNED)},
         signature=tuple(signature),
         radiomics_mean=arrays["radiomics_mean"],
         radiomics_deviation=arrays["radiomics_deviation"],

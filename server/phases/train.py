@@ -13,7 +13,7 @@ from common.messages.broadcast import sent_change
 from common.messages.train_round import TrainRoundReply, TrainRoundRequest
 from common.messages.update_gate import check_cases, check_changes, check_round, check_variance
 from common.messages.weight_update import open_update
-from common.networks.fused_head import initial_weights
+from common.networks.first_weights import first_weights
 from common.seeds import stream
 from common.stats.class_weights import balanced_weights
 from server.phases.base import Phase
@@ -122,4 +122,4 @@ def _first_weights(state: StudyState) -> Weights:
     protocol, selection = state.protocol, state.selection
     if selection is None:
         raise ValueError("training begins after selection")
-    return initial_weights(protocol.visual.length, len(selection.signature), protocol.head, seed=protocol.seed)
+    return first_weights(protocol, len(selection.signature))
