@@ -20,6 +20,7 @@ from client.site import open_site
 from client.tasks.load_cohort import load_cohort, load_repeats
 from client.tasks.prepare_cohort import PreparationReport
 from common.config.protocol import Protocol
+from common.errors import Refused
 from server.reporting.content import CaseLine, StudyContent
 from server.reporting.evaluation import server_view
 from server.reporting.model_files import write_model
@@ -58,6 +59,7 @@ def run_replay(
     progress: Progress = Progress(),  # frozen
 ) -> dict[str, Any]:
     """Run everything that is not done yet in `out`; returns what report.json holds."""
+    _require_frozen(protocol)
     folder = ReplayFolder(out, protocol, out / "cache")
     with folder.timed("cohort"):
         progress.stage("making the synthetic cohort")
@@ -79,6 +81,17 @@ def run_replay(
     result = write_report(out / "report", content, seed=protocol.seed)
     (out / "report.json").write_bytes((out / "report" / "report.json").read_bytes())
     return result
+
+
+def _require_frozen(protocol: Protocol) -> None:
+    """The arms beside the study train from cached features, which an encoder that learns makes stale."""
+    if protocol.training.encoder_rate:
+        raise Refused(
+            "replay-needs-frozen-encoder",
+            field="training.encoder_rate",
+            problem="A replay trains its pooled and single arms from cached features of a frozen encoder.",
+            fix="Set training.encoder_rate to 0, or run the protocol as a study over sites.",
+        )
 
 
 def _compare(
