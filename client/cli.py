@@ -17,6 +17,7 @@ from client.onboarding import COLUMNS, AsJson, SiteFile, onboarding
 from client.review_commands import review
 from client.site import open_site
 from client.tasks.prepare_cohort import PreparationReport, prepare_cohort
+from client.withdraw_commands import withdrawing
 from common.catalogue import SEQUENCES
 from common.command import new_command, run_command, say, screen
 from common.config.radiomics import PRESET_NAMES
@@ -27,6 +28,7 @@ app = new_command("What a hospital runs; nothing here sends anything.")
 app.add_typer(review, name="review")
 
 app.add_typer(onboarding)
+app.add_typer(withdrawing)
 
 
 @app.command()

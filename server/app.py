@@ -18,6 +18,7 @@ from common.config.study import StudySettings
 from common.errors import ConfigError
 from server.checkpoint import CHECKPOINT, load_checkpoint
 from server.phases.select import fixed_selection
+from server.retraining import start_from
 from server.state import Exchange, StudyState
 from server.workflow import run_study, wait_for_sites
 
@@ -47,7 +48,7 @@ def open_study(path: Path) -> tuple[StudySettings, StudyState]:
     protocol = parse_settings(Protocol, protocol_file.read_text(encoding="utf-8"), source=protocol_file.name)
     checkpoint = path.parent / CHECKPOINT
     if not checkpoint.exists():
-        return settings, _new_study(settings, protocol)
+        return settings, _new_study(settings, protocol, path.parent)
     state = load_checkpoint(checkpoint)
     if state.protocol.fingerprint() != protocol.fingerprint() or set(state.sites) != set(settings.sites):
         raise ConfigError(
@@ -59,15 +60,17 @@ def open_study(path: Path) -> tuple[StudySettings, StudyState]:
     return settings, state
 
 
-def _new_study(settings: StudySettings, protocol: Protocol) -> StudyState:
-    """The first state; a pre-registered signature is chosen before any site is asked."""
+def _new_study(settings: StudySettings, protocol: Protocol, folder: Path) -> StudyState:
+    """The first state; a pre-registered signature is chosen, and a released model taken, before any site is asked."""
     fixed = protocol.selection.method == "fixed_signature"
-    return StudyState(
+    state = StudyState(
         study=settings.name,
         protocol=protocol,
         sites=tuple(sorted(settings.sites)),
+        replaces=settings.replaces,
         selection=fixed_selection(len(protocol.radiomics.names())) if fixed else None,
     )
+    return state if settings.start is None else start_from(state, folder / settings.start)
 
 
 def _tell(exchange: Exchange) -> None:

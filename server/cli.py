@@ -14,8 +14,9 @@ from common.config.preprocessing import LANDMARK_PERCENTILES
 from common.config.protocol import Protocol
 from common.errors import InputError
 from server.checkpoint import CHECKPOINT, load_checkpoint
+from server.release_commands import release, study_commands
 from server.reporting.content import StudyContent
-from server.reporting.evaluation import server_view
+from server.reporting.evaluation import retraining_view, server_view
 from server.reporting.model_files import write_model
 from server.reporting.report import write_report
 from server.standard_scale import combine_landmarks, read_landmarks, with_scale
@@ -24,6 +25,8 @@ from server.state import StudyState
 __all__ = ["main"]
 
 app = new_command("What the coordinator runs.")
+app.add_typer(release, name="release")
+app.add_typer(study_commands)
 
 Folder = Annotated[Path, typer.Option("--study", help="the study's folder, with study.yaml and its checkpoint")]
 AsJson = Annotated[bool, typer.Option("--json", help="print machine-readable JSON on standard output")]
@@ -116,7 +119,7 @@ def _content(state: StudyState) -> StudyContent:
         arms=(),
         ranking=tuple((name, float(scores[name])) for name in state.selection.signature),
         ties=state.selection.ties,
-        selection_method=state.protocol.selection.method,
+        selection_method=state.protocol.selection.method if state.origin is None else "that of the release",
         exchanges=state.exchanges,
         laws=(),
         server_view=server_view(state),
@@ -128,4 +131,5 @@ def _content(state: StudyState) -> StudyContent:
         methods="",
         timings={e.phase: e.seconds for e in state.exchanges},
         parameters={"visual": state.protocol.visual.length},
+        sections={"retraining": retraining_view(state)},
     )

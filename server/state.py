@@ -12,7 +12,7 @@ from common.messages.harmoniser import Harmoniser
 from common.messages.model import ModelState
 from common.messages.qualify import QualifyReply
 
-__all__ = ["Exchange", "FeatureMoments", "Selection", "SiteStatus", "StudyState"]
+__all__ = ["Exchange", "FeatureMoments", "Origin", "Selection", "SiteStatus", "StudyState"]
 
 SiteStatus = Literal["contributed", "late", "absent", "refused", "excluded", "not_asked"]
 """`not_asked`: the protocol asks only some sites in each round."""
@@ -66,9 +66,21 @@ class Selection(_Value):
     ties: tuple[str, ...]
 
 
+class Origin(_Value):
+    """The released model that a study goes on from; sha256: of its file of numbers; version 0: of no folder of
+    releases.
+    """
+
+    study: str
+    version: int
+    sha256: str
+
+
 class StudyState(_Value):
     """Frozen; `evolve` gives the next state.
 
+    origin: where the first model came from; None for the seed's first weights.  replaces: the study it repeats.
+    before: each site's histogram of test cases under the model of `origin`.
     strategy_memory: what the strategy keeps between rounds, by its own names (server/strategy).
     best_weights: those of the lowest validation loss so far, where the protocol stops early.
     icc: stability of every feature, where the protocol asks for it.
@@ -82,6 +94,9 @@ class StudyState(_Value):
     study: str
     protocol: Protocol
     sites: tuple[str, ...]
+    origin: Origin | None = None
+    replaces: str = ""
+    before: Arrays = Field(default_factory=dict)
     qualified: dict[str, QualifyReply] = {}
     excluded: dict[str, str] = {}
     harmoniser: Harmoniser | None = None

@@ -30,6 +30,7 @@ from common.messages.score_cells import ScoreCellsReply
 from common.messages.train_round import TrainRoundReply
 from server.checkpoint import save_checkpoint
 from server.phases.base import Phase
+from server.phases.baseline import Baseline
 from server.phases.evaluate import Evaluate
 from server.phases.harmonise import Harmonise
 from server.phases.qualify import Qualify
@@ -40,7 +41,7 @@ from server.state import Exchange, SiteStatus, StudyState
 
 __all__ = ["PHASES", "run_study", "wait_for_sites"]
 
-PHASES: tuple[Phase, ...] = (Qualify(), Harmonise(), Stability(), Select(), Train(), Evaluate())
+PHASES: tuple[Phase, ...] = (Qualify(), Harmonise(), Stability(), Select(), Baseline(), Train(), Evaluate())
 
 ANSWERS: dict[str, tuple[str, type[Reply]]] = {
     "qualify": ("query", QualifyReply),

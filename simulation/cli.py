@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,10 +19,13 @@ from server.state import Exchange
 from simulation.cohort.make_cohort import CohortSettings, make_cohort
 from simulation.compare import ARMS, compare
 from simulation.comparison import comparison
+from simulation.journal import Journal
+from simulation.many_splits import JOURNAL
 from simulation.partition import Partition
 from simulation.replay import ReplaySettings
 from simulation.run_replay import Progress as ReplayProgress
 from simulation.run_replay import run_replay
+from simulation.run_search import parse_grid, run_search
 from simulation.segmenter import train_synthetic_segmenter
 from simulation.size import at_size
 from simulation.statistics.commands import statistics
@@ -79,6 +83,7 @@ def replay(
     sites: Annotated[int, typer.Option(help="how many, unless by scanner")] = 3,
     rounds: Annotated[int, typer.Option(help="0: as the protocol says")] = 0,
     resume: Annotated[bool, typer.Option(help="go on with a study that was stopped")] = True,
+    splits: Annotated[int, typer.Option(min=0, help="over which the main comparison is repeated")] = 10,
     seed: Seed = 1,
     altered: Altered = 127,
     not_altered: NotAltered = 127,
@@ -99,7 +104,7 @@ def replay(
         report = run_replay(
             out,
             chosen,
-            ReplaySettings(engine, partition, sites, resume),
+            ReplaySettings(engine, partition, sites, resume, splits),
             CohortSettings(seed, size, altered, not_altered, effect, scanner_shortcut),
             workers=workers,
             notes=tuple(f"size {size}: {change}" for change in changes),
@@ -117,12 +122,22 @@ def compare_arms(
     seeds: Annotated[int, typer.Option(min=1, help="splits of the cohort, numbered from 0")] = 10,
     partition: Annotated[Partition, typer.Option(help="who holds which case")] = "scanner",
     sites: Annotated[int, typer.Option(help="how many, unless by scanner")] = 3,
+    resume: Annotated[bool, typer.Option(help="take over what an earlier call has found")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Ways of training side by side over several splits; writes compare.json into the folder.
 
+    What is finished lies in compare.jsonl: a call that was stopped goes on, and more arms or seeds add to it.
+    Arms: fedsgd fedavg fedavgm fedadam fedyogi fedprox scaffold feddyn norm_clip coordinate_median trimmed_mean krum
+    geometric_median; federated pooled alone one_shot; adamw adamw_pooled; equal inverse_variance; own_normalisation
+    own_last_layer; radiomics_only visual_only t1ce_radiomics flair_radiomics; relu_none relu_paper_literal; hidden_64
+    channel_means random_projection; float32 float16 int8 low_rank low_rank_int8.
+
     Example: fedmidline-sim compare --out runs/replay --arms federated,pooled,alone,fedavg,scaffold --seeds 10
     """
+    journal = out / JOURNAL
+    if not resume:
+        journal.unlink(missing_ok=True)
     names = list(ARMS) if arms == "all" else [name.strip() for name in arms.split(",")]
     with _bars() as bars:
         bar = bars.add_task("arms", total=seeds * len(names))
@@ -131,11 +146,43 @@ def compare_arms(
             bars.update(bar, advance=1, description=f"seed {seed}: {arm}")
 
         site = out / "single-centre" / "site.yaml"
-        results = compare(site, names, range(seeds), how=partition, sites=sites, progress=progress)
+        results = compare(
+            site, names, range(seeds), how=partition, sites=sites, progress=progress, journal=Journal(journal)
+        )
     table = comparison(results)
     (out / "compare.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
     say(table, _comparison(table), as_json=as_json)
     screen.print(f"written: {out / 'compare.json'}", soft_wrap=True)
+
+
+@app.command(name="search")
+def search_settings(
+    out: Annotated[Path, typer.Option(help="folder of a replay, whose prepared training cases are used")],
+    grid: Annotated[
+        list[str], typer.Option(help="SETTING=VALUE,VALUE of training, selection or head; may be repeated")
+    ],
+    folds: Annotated[int, typer.Option(min=2, help="of each site's training cases")] = 5,
+    partition: Annotated[Partition, typer.Option(help="who holds which case")] = "scanner",
+    sites: Annotated[int, typer.Option(help="how many, unless by scanner")] = 3,
+    resume: Annotated[bool, typer.Option(help="take over what an earlier call has found")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Hyper-parameters by federated cross-validation inside the training set; writes search.json into the folder.
+
+    Test cases are not read. What is finished lies in search.jsonl: a call that was stopped goes on.
+
+    Example: fedmidline-sim search --out runs/replay --grid training.learning_rate=0.03,0.1,0.3 --grid training.weight_decay=0.001,0.01 --grid selection.k=10,19,40
+    """
+    values = parse_grid(grid)
+    with _bars() as bars:
+        bar = bars.add_task("folds", total=folds * math.prod(len(v) for v in values.values()))
+
+        def progress(fold: int, setting: str) -> None:
+            bars.update(bar, advance=1, description=f"fold {fold + 1}: {setting}")
+
+        table = run_search(out, values, folds=folds, how=partition, sites=sites, resume=resume, progress=progress)
+    say(table, _search_table(table), as_json=as_json)
+    screen.print(f"written: {out / 'search.json'}", soft_wrap=True)
 
 
 @app.command()
@@ -216,6 +263,16 @@ def _headline(report: dict[str, Any]) -> Table:
         shares = (f"{100 * test[what]:.0f} %" for what in ("sensitivity", "specificity"))
         table.add_row(name, f"{test['auc']:.3f}", f"{low:.3f} - {high:.3f}", within, *shares)
     return table
+
+
+def _search_table(table: dict[str, Any]) -> Table:
+    names = list(table["chosen"])
+    shown = Table(*names, "mean AUC", "SE", "log loss", "", title=f"{table['folds']} folds of {table['cases']} cases")
+    for row in sorted(table["settings"], key=lambda row: -row["mean"]):
+        values = (str(row["setting"][name]) for name in names)
+        mark = "chosen" if row["setting"] == table["chosen"] else ""
+        shown.add_row(*values, f"{row['mean']:.3f}", f"{row['se']:.3f}", f"{row['log_loss']:.3f}", mark)
+    return shown
 
 
 def _comparison(table: dict[str, Any]) -> Table:

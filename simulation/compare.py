@@ -1,16 +1,16 @@
 """compare: ways of training side by side, over several splits of one prepared cohort.
 
-For each seed the cases are split anew (stratified, as the paper's 204/50) and dealt to the hospitals; statistics and
-selection are those of the training cases; every arm is judged on the same test cases.  Arms train without messages
-(simulation/federated_training.py: the same numbers as the study's).  Federated statistics equal pooled ones, so the
-federated arms take them from the pool.
+For each seed the cases are split and dealt anew (simulation/replica.py); every arm is judged on the same test cases.
+Arms train without messages (simulation/federated_training.py: the same numbers as the study's).
 
     federated       as the protocol says             pooled          one computer with all cases
     alone           each hospital by itself          one_shot        mean score of the hospitals' own models
     fedavg ...      another strategy                 adamw, adamw_pooled   AdamW at 1e-4, averaged
     radiomics_only, visual_only                      t1ce_radiomics, flair_radiomics: one sequence, no visual map
     relu_none, relu_paper_literal                    hidden_64       64 hidden units
-    channel_means   the map's channels averaged  int8 ...        another encoding of the updates
+    channel_means   the map's channels averaged  random_projection   256 random mixtures of the map
+    int8 ...        another encoding of the updates  equal, inverse_variance   weights of the sites
+    own_normalisation, own_last_layer                the site's own part of the model, for its own test cases
 """
 
 from __future__ import annotations
@@ -18,32 +18,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import torch
 
-from client.ingest.manifest import read_manifest
-from client.site import Site, open_site
-from client.store.cohort import SiteCohort, TestCases, TrainingCases
+from client.features.visual import project
+from client.site import open_site
 from client.tasks.load_cohort import load_cohort
+from client.training.personal import personalised
 from client.training.score import safety_margins
 from client.visual_maps import VisualMaps
 from common.config.protocol import Protocol
 from common.config.training import Encoding, StrategyName
+from common.config.visual import VisualSettings
 from common.errors import ConfigError
-from common.messages.harmoniser import Harmoniser
 from common.messages.model import ModelState
 from common.metrics.roc import auc
 from common.networks.fused_head import initial_weights
-from common.stats.moments import Moments, finish, summarise_squares_array, summarise_sums_array
-from common.tables import FeatureTable, split_table
 from simulation.federated_training import federated_training
-from simulation.oracle import harmonise_pooled
-from simulation.partition import Partition, partition
-from simulation.split import stratified_split
-from simulation.statistics.estimate import federated_moments, federated_selection
+from simulation.journal import Journal
+from simulation.partition import Partition
+from simulation.replica import Replica, deal, first_model, visual_moments
 
 __all__ = ["ARMS", "ArmResult", "compare"]
 
@@ -60,17 +58,6 @@ class ArmResult:
 
 
 @dataclass(frozen=True)
-class _Replica:
-    """One split of the cohort: everybody's cases, and each hospital's; start: the pooled statistics and selection."""
-
-    protocol: Protocol
-    training: TrainingCases
-    test: TestCases
-    sites: Mapping[str, TrainingCases]
-    start: ModelState
-
-
-@dataclass(frozen=True)
 class _Judged:
     """Safety margins of the test cases, by the arm or by its parts."""
 
@@ -78,7 +65,7 @@ class _Judged:
     bytes_up: float = 0.0
 
 
-Arm = Callable[[_Replica], _Judged]
+Arm = Callable[[Replica], _Judged]
 
 
 def compare(
@@ -90,10 +77,12 @@ def compare(
     how: Partition = "scanner",
     sites: int = 3,
     progress: Callable[[int, str], None] = lambda _seed, _arm: None,
+    journal: Journal | None = None,
 ) -> list[ArmResult]:
     """Test AUC of every arm and seed.
 
-    site_file: of the single centre that holds the prepared cohort; protocol: its own unless given.
+    site_file: of the single centre that holds the prepared cohort; protocol: its own unless given; journal: what is
+    found in it is not computed again.
     """
     unknown = sorted(set(arms) - set(ARMS))
     if unknown:
@@ -105,119 +94,82 @@ def compare(
         )
     torch.set_num_threads(1)
     site = open_site(site_file)
-    everyone = load_cohort(site)
+    chosen, everyone, journal = protocol or site.protocol, load_cohort(site), journal or Journal()
+    setting = [
+        version("fedmidline"),
+        chosen.fingerprint(),
+        how,
+        sites,
+        *sorted((*everyone.training.pseudonyms, *everyone.test.pseudonyms)),
+    ]
     found: dict[str, list[float]] = {}
     sizes: dict[str, list[float]] = {}
     for seed in seeds:
-        replica = _replica(site, everyone, protocol or site.protocol, seed, how, sites)
+        replica: Replica | None = None
         for name in arms:
             progress(seed, name)
-            judged = ARMS[name](replica)
-            for part, margins in judged.margins.items():
-                line = f"{name}: {part}" if part else name
-                found.setdefault(line, []).append(auc(margins, replica.test.table.altered))
-                sizes.setdefault(line, []).append(judged.bytes_up)
+            line = journal.find(name, seed, setting)
+            if line is None:
+                replica = replica or deal(site, everyone, chosen, seed, how, sites)
+                judged = ARMS[name](replica)
+                parts = {part: auc(margins, replica.test.table.altered) for part, margins in judged.margins.items()}
+                line = journal.write(name, seed, setting, {"auc": parts, "bytes_up": judged.bytes_up})
+            for part, value in line["auc"].items():
+                label = f"{name}: {part}" if part else name
+                found.setdefault(label, []).append(value)
+                sizes.setdefault(label, []).append(line["bytes_up"])
     return [ArmResult(name, tuple(values), float(np.mean(sizes[name]))) for name, values in found.items()]
 
 
-def _replica(site: Site, everyone: SiteCohort, protocol: Protocol, seed: int, how: Partition, wanted: int) -> _Replica:
-    """Split and deal; harmonise all cases on one computer, which is what the federation would get."""
-    views = (everyone.training, everyone.test)
-    pseudonyms = tuple(p for view in views for p in view.pseudonyms)
-    rows = [row for view in views for row in view.visual]
-    table = FeatureTable(
-        views[0].table.names,
-        np.concatenate([view.table.values for view in views]),
-        np.concatenate([view.table.altered for view in views]),
-    )
-    is_test = stratified_split(table.altered.tolist(), protocol.split.test_fraction, seed=seed)
-    scanner = {row.pseudonym: row.scanner for row in read_manifest(site.settings.manifest, site=site.settings.name)}
-    owners = partition(
-        how,
-        scanners=[scanner[p] for p in pseudonyms],
-        altered=table.altered.tolist(),
-        is_test=is_test.tolist(),
-        sites=wanted,
-        seed=seed,
-    )
-    train, test = split_table(table, is_test)
-    maps = VisualMaps(tuple(rows), everyone.training.visual.length)
-    names = np.array(pseudonyms)
-    cohort = SiteCohort(
-        TrainingCases(train, maps.take(np.flatnonzero(~is_test).tolist()), tuple(names[~is_test])),
-        TestCases(test, maps.take(np.flatnonzero(is_test).tolist()), tuple(names[is_test])),
-    )
-    cohort = harmonise_pooled(cohort, site, dict(zip(pseudonyms, owners, strict=True)))
-    held = np.array(owners)[~is_test]
-    hospitals = {name: _part(cohort.training, np.flatnonzero(held == name)) for name in sorted(set(owners))}
-    protocol = protocol.model_copy(update={"seed": seed})
-    return _Replica(protocol, cohort.training, cohort.test, hospitals, _start(cohort.training, protocol))
-
-
-def _start(cases: TrainingCases, protocol: Protocol) -> ModelState:
-    """Moments, selection and first weights of these cases, by the federation's own estimators."""
-    found = federated_moments([cases.table])
-    signature = federated_selection([cases.table], protocol.selection).chosen.names
-    columns = [cases.table.names.index(name) for name in signature]
-    visual = _visual_moments(cases.visual)
-    return ModelState(
-        harmoniser=Harmoniser(),
-        weights=initial_weights(cases.visual.length, len(signature), protocol.head, seed=protocol.seed),
-        signature=signature,
-        radiomics_mean=found.mean[columns],
-        radiomics_deviation=found.deviation[columns],
-        visual_mean=visual.mean.astype(np.float32),
-        visual_deviation=visual.deviation.astype(np.float32),
-    )
-
-
-def _visual_moments(maps: VisualMaps) -> Moments:
-    sums = summarise_sums_array(maps)
-    return finish(sums, summarise_squares_array(maps, sums.total / sums.count))
-
-
-def _part(cases: TrainingCases, places: np.ndarray[Any, Any]) -> TrainingCases:
-    table = replace(cases.table, values=cases.table.values[places], altered=cases.table.altered[places])
-    return TrainingCases(table, cases.visual.take(places.tolist()), tuple(cases.pseudonyms[i] for i in places))
-
-
-def _margins(model: ModelState, replica: _Replica) -> Scores:
+def _margins(model: ModelState, replica: Replica) -> Scores:
     return safety_margins(replica.test.table, replica.test.visual, model, head=replica.protocol.head, device="cpu")
 
 
-def _with_training(replica: _Replica, **training: Any) -> _Replica:
+def _with_training(replica: Replica, **training: Any) -> Replica:
     """The protocol with other training settings."""
     settings = type(replica.protocol.training).model_validate({**replica.protocol.training.model_dump(), **training})
     return replace(replica, protocol=replica.protocol.model_copy(update={"training": settings}))
 
 
-def _federated(replica: _Replica, **training: Any) -> _Judged:
+def _federated(replica: Replica, **training: Any) -> _Judged:
     changed = _with_training(replica, **training)
     run = federated_training(changed.sites, changed.start, changed.protocol)
     return _Judged({"": _margins(run.model, changed)}, float(np.mean(run.bytes_up)))
 
 
-def _here(replica: _Replica, **training: Any) -> Protocol:
+def _here(replica: Replica, **training: Any) -> Protocol:
     """For one computer: nothing travels, so nothing is rounded."""
     return _with_training(replica, **{"encoding": "float32", "broadcast": "float32", **training}).protocol
 
 
-def _pooled(replica: _Replica, **training: Any) -> _Judged:
+def _pooled(replica: Replica, **training: Any) -> _Judged:
     run = federated_training({"all": replica.training}, replica.start, _here(replica, **training))
     return _Judged({"": _margins(run.model, replica)})
 
 
-def _alone(replica: _Replica) -> _Judged:
+def _alone(replica: Replica) -> _Judged:
     """Each hospital's statistics, selection and training are its own."""
     protocol = _here(replica)
     models = {
-        name: federated_training({name: cases}, _start(cases, protocol), protocol).model
+        name: federated_training({name: cases}, first_model([cases], protocol), protocol).model
         for name, cases in replica.sites.items()
     }
     return _Judged({name: _margins(model, replica) for name, model in models.items()})
 
 
-def _one_shot(replica: _Replica) -> _Judged:
+def _personal(replica: Replica, **training: Any) -> _Judged:
+    """Every test case is scored with the model as its own hospital has it."""
+    changed = _with_training(replica, **training)
+    protocol = changed.protocol
+    run = federated_training(changed.sites, changed.start, protocol)
+    margins = np.zeros(len(replica.test.table))
+    for name, cases in changed.sites.items():
+        own = personalised(run.model, cases.table, cases.visual, head=protocol.head, training=protocol.training)
+        margins[replica.owners == name] = _margins(own, replica)[replica.owners == name]
+    return _Judged({"": margins}, float(np.mean(run.bytes_up)))
+
+
+def _one_shot(replica: Replica) -> _Judged:
     """Models travel once, after training; their scores are averaged by cases (Guha et al. 2019, arXiv 1902.11175)."""
     alone = _alone(replica).margins
     cases = np.array([len(replica.sites[name].table) for name in alone], dtype=float)
@@ -225,7 +177,7 @@ def _one_shot(replica: _Replica) -> _Judged:
     return _Judged({"": np.log(scores) - np.log1p(-scores)})
 
 
-def _with_head(replica: _Replica, **head: Any) -> _Judged:
+def _with_head(replica: Replica, **head: Any) -> _Judged:
     settings = type(replica.protocol.head).model_validate({**replica.protocol.head.model_dump(), **head})
     protocol = replica.protocol.model_copy(update={"head": settings})
     return _federated(replace(replica, protocol=protocol, start=_fresh(replica.start, protocol)))
@@ -237,9 +189,9 @@ def _fresh(start: ModelState, protocol: Protocol) -> ModelState:
     return start.model_copy(update={"weights": weights})
 
 
-def _with_maps(replica: _Replica, change: Callable[[VisualMaps], VisualMaps]) -> _Replica:
+def _with_maps(replica: Replica, change: Callable[[VisualMaps], VisualMaps]) -> Replica:
     training = replace(replica.training, visual=change(replica.training.visual))
-    visual = _visual_moments(training.visual)
+    visual = visual_moments([training.visual])
     moments = {"visual_mean": visual.mean.astype(np.float32), "visual_deviation": visual.deviation.astype(np.float32)}
     return replace(
         replica,
@@ -255,7 +207,7 @@ def _nothing(maps: VisualMaps) -> VisualMaps:
     return VisualMaps.of(np.zeros((len(maps), 1), np.float32))
 
 
-def _channel_means(replica: _Replica) -> _Judged:
+def _channel_means(replica: Replica) -> _Judged:
     channels = replica.protocol.visual.channels
 
     def average(maps: VisualMaps) -> VisualMaps:
@@ -265,7 +217,12 @@ def _channel_means(replica: _Replica) -> _Judged:
     return _federated(_with_maps(replica, average))
 
 
-def _radiomics_only(replica: _Replica, sequence: str = "") -> _Judged:
+def _projected(maps: VisualMaps) -> VisualMaps:
+    rows = [project(np.asarray(row, np.float32), VisualSettings().projection_seed) for row in maps]
+    return VisualMaps.of(np.array(rows, np.float32))
+
+
+def _radiomics_only(replica: Replica, sequence: str = "") -> _Judged:
     """No visual map; only features of one sequence where one is named (the others are made constant)."""
     bare = _with_maps(replica, _nothing)
     if not sequence:
@@ -277,11 +234,11 @@ def _radiomics_only(replica: _Replica, sequence: str = "") -> _Judged:
 
     sites = {name: blank(cases) for name, cases in bare.sites.items()}
     training = blank(bare.training)
-    start = _start(training, bare.protocol)
+    start = first_model([training], bare.protocol)
     return _federated(replace(bare, training=training, test=blank(bare.test), sites=sites, start=start))
 
 
-def _visual_only(replica: _Replica) -> _Judged:
+def _visual_only(replica: Replica) -> _Judged:
     nothing = {"signature": (), "radiomics_mean": np.zeros(0), "radiomics_deviation": np.zeros(0)}
     return _federated(replace(replica, start=_fresh(replica.start.model_copy(update=nothing), replica.protocol)))
 
@@ -303,5 +260,9 @@ ARMS: dict[str, Arm] = {
     "relu_paper_literal": partial(_with_head, relu="paper_literal"),
     "hidden_64": partial(_with_head, hidden=64),
     "channel_means": _channel_means,
+    "random_projection": lambda replica: _federated(_with_maps(replica, _projected)),
+    "own_normalisation": partial(_personal, personal="normalisation"),
+    "own_last_layer": partial(_personal, personal="last_layer"),
+    **{name: partial(_federated, weighting=name) for name in ("equal", "inverse_variance")},
     **{name: partial(_federated, encoding=name) for name in get_args(Encoding)},
 }

@@ -14,8 +14,10 @@ import numpy as np
 import torch
 
 from client.store.cohort import TrainingCases
-from client.tasks.train_round import next_variate, train_and_pack
+from client.tasks.train_round import SentUpdate, train_and_pack
 from client.training.local_task import LocalTask
+from client.training.personal import own_normalisation
+from client.training.variate import drift_of, next_variate
 from common.config.protocol import Protocol
 from common.messages.broadcast import received_weights, sent_change
 from common.messages.model import ModelState
@@ -23,6 +25,7 @@ from common.messages.weight_update import unpack
 from common.stats.class_weights import balanced_weights
 from server.strategy.strategies import STRATEGIES
 from server.strategy.update import SiteUpdate, Weights
+from server.strategy.weighting import site_weights
 
 __all__ = ["FederatedRun", "federated_training"]
 
@@ -47,6 +50,16 @@ class _Site:
     variate: Arrays = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Setting:
+    """What is the same in every round."""
+
+    protocol: Protocol
+    class_weights: tuple[float, float]
+    device: str
+    threads: int
+
+
 def federated_training(
     cases: Mapping[str, TrainingCases], model: ModelState, protocol: Protocol, *, device: str = "cpu", threads: int = 1
 ) -> FederatedRun:
@@ -57,26 +70,29 @@ def federated_training(
     torch.set_num_threads(1)  # as a hospital does: the same bits, whatever the number of cores
     training = protocol.training
     sites = {name: _Site(held) for name, held in sorted(cases.items())}
+    setting = _Setting(protocol, _class_weights(cases) if training.class_weights else (1.0, 1.0), device, threads)
+    everyone = {name: len(site.cases.table) for name, site in sites.items()}
+    shares = site_weights(everyone, {}, training) if training.keeps_variate else dict.fromkeys(everyone, 0.0)
+    total = sum(shares.values()) or 1.0
     memory: Weights = {}
     first = model.weights
     losses, sizes = [], []
     for number in range(1, training.rounds + 1):
-        updates = []
-        loss = 0.0
         change = sent_change(model.weights, first, training, seed=protocol.seed, round_number=number)
         received = model if change is None else _with_weights(model, received_weights(change, first))
-        for name, site in sites.items():
-            update, size, local = _one_site(
-                name, site, received, model, protocol, number, memory, cases, device, threads
-            )
-            updates.append(update)
-            sizes.append(size)
-            loss += local * update.cases
-        losses.append(loss / sum(u.cases for u in updates))
+        sent = {name: _one_site(name, site, received, number, memory, setting) for name, site in sites.items()}
+        fitted = {name: update.local.cases for name, update in sent.items()}
+        variances = {name: update.local.gradient_variance or 0.0 for name, update in sent.items()}
+        weights = site_weights(fitted, variances, training)
+        updates = [
+            SiteUpdate(name, fitted[name], unpack(u.packed, model.weights), weights[name], shares[name] / total)
+            for name, u in sent.items()
+        ]
+        losses.append(sum(u.local.loss * u.local.cases for u in sent.values()) / sum(fitted.values()))
+        sizes.append(max(sum(part.nbytes for part in u.packed.parts.values()) for u in sent.values()))
         after, memory = STRATEGIES[training.strategy](model.weights, updates, memory, training, number)
         model = _with_weights(model, after)
-    per_round = [max(sizes[i : i + len(sites)]) for i in range(0, len(sizes), len(sites))]
-    return FederatedRun(model, tuple(losses), tuple(per_round))
+    return FederatedRun(model, tuple(losses), tuple(sizes))
 
 
 def _with_weights(model: ModelState, weights: Weights) -> ModelState:
@@ -85,25 +101,17 @@ def _with_weights(model: ModelState, weights: Weights) -> ModelState:
 
 
 def _one_site(
-    name: str,
-    site: _Site,
-    received: ModelState,
-    model: ModelState,
-    protocol: Protocol,
-    number: int,
-    control: Weights,
-    everyone: Mapping[str, TrainingCases],
-    device: str,
-    threads: int,
-) -> tuple[SiteUpdate, int, float]:
-    """Its update as the server gets it, its size in bytes, its loss."""
+    name: str, site: _Site, received: ModelState, number: int, control: Weights, setting: _Setting
+) -> SentUpdate:
+    """Its update as the server gets it; what the site keeps is kept."""
+    protocol = setting.protocol
     training = protocol.training
     drift: Arrays = {}
-    if training.strategy == "scaffold":
-        drift = {
-            key: control.get(key, np.float32(0)) - site.variate.get(key, np.zeros_like(weight))
-            for key, weight in model.weights.items()
-        }
+    if training.keeps_variate:
+        own = site.variate or {key: np.zeros_like(weight) for key, weight in received.weights.items()}
+        drift = drift_of(own, control if training.strategy == "scaffold" else {})
+    if training.personal == "normalisation":
+        received = own_normalisation(received, site.cases.table, site.cases.visual)
     task = LocalTask(
         site.cases.table,
         site.cases.visual,
@@ -113,27 +121,16 @@ def _one_site(
         protocol.seed,
         name,
         number,
-        device,
-        _class_weights(everyone) if training.class_weights else (1.0, 1.0),
+        setting.device,
+        setting.class_weights,
         drift,
-        threads=threads,
+        threads=setting.threads,
     )
     sent = train_and_pack(task if training.validation_fraction else replace(task, gram=site.gram))
     site.gram = sent.local.gram
-    changes = unpack(sent.packed, model.weights)
-    own_changes = unpack(sent.packed, received.weights) if drift else {}
     if drift:
-        site.variate = next_variate(own_changes, task, sent.local.cases)
-    total = sum(len(held.table) for held in everyone.values())
-    equal = training.weighting == "equal"
-    update = SiteUpdate(
-        name,
-        sent.local.cases,
-        changes,
-        1.0 if equal else float(sent.local.cases),
-        1 / len(everyone) if equal else len(site.cases.table) / total,
-    )
-    return update, sum(part.nbytes for part in sent.packed.parts.values()), sent.local.loss
+        site.variate = next_variate(unpack(sent.packed, received.weights), task, sent.local.cases)
+    return sent
 
 
 def _class_weights(cases: Mapping[str, TrainingCases]) -> tuple[float, float]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from common.catalogue import SEQUENCES
 from common.config.modelling import SelectionSettings
 from common.errors import StudyError
 from common.metrics import meta_analysis, paired_delong, site_estimates
@@ -54,7 +55,7 @@ def climb(
     steps = [
         _logistic_step("age", "age alone", sites, (AGE,), ridge=0.0),
         _logistic_step("clinical", "age, sex and location", sites, CLINICAL),
-        *(_one_sequence(sequence, sites, k) for sequence in ("T1CE", "FLAIR")),
+        *(_one_sequence(sequence, sites, k) for sequence in SEQUENCES if _measured(sequence, sites)),
         _logistic_step("radiomics", f"the signature's {len(signature)} features, no network", sites, signature),
         _logistic_step("radiomics + age", "the signature and age", sites, (*signature, AGE)),
         *(_Step(name, "trained like the fused classifier", margins) for name, margins in others.items()),
@@ -83,11 +84,15 @@ def _logistic_step(
     return _Step(name, description, {site.site: model.margins(site.test) for site in sites})
 
 
+def _measured(sequence: str, sites: Sequence[SiteTables]) -> bool:
+    return any(name.startswith(f"{sequence}_") for name in sites[0].training.names)
+
+
 def _one_sequence(sequence: str, sites: Sequence[SiteTables], k: int) -> _Step:
     """The k best features of one sequence, chosen anew."""
     names = tuple(name for name in sites[0].training.names if name.startswith(f"{sequence}_"))
     tables = [site.training.columns(names) for site in sites]
-    chosen = federated_selection(tables, SelectionSettings(k=k)).chosen.names
+    chosen = federated_selection(tables, SelectionSettings(k=min(k, len(names)))).chosen.names
     return _logistic_step(f"{sequence} only", f"the {k} best radiomics features of {sequence}", sites, chosen)
 
 

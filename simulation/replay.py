@@ -35,12 +35,15 @@ EVERYONE = "single-centre"
 
 @dataclass(frozen=True)
 class ReplaySettings:
-    """sites: how many, where the partition does not say; resume: go on with a study that was stopped."""
+    """sites: how many, where the partition does not say; resume: go on with a study that was stopped; splits: over
+    which the main comparison is repeated.
+    """
 
     engine: Literal["local", "ray", "loopback"] = "local"
     partition: Partition = "scanner"
     sites: int = 3
     resume: bool = True
+    splits: int = 10
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from client.site import open_site
 from client.tasks.load_cohort import load_cohort, load_repeats
 from client.tasks.prepare_cohort import PreparationReport
 from common.config.protocol import Protocol
+from common.errors import Refused
 from server.reporting.content import CaseLine, StudyContent
 from server.reporting.evaluation import server_view
 from server.reporting.model_files import write_model
@@ -27,6 +28,7 @@ from server.reporting.report import write_report
 from server.state import Exchange, StudyState
 from simulation.arms import compare_with_oracle, federated_arm, require_every_site, scored_arm
 from simulation.cohort.make_cohort import CohortSettings, make_cohort
+from simulation.many_splits import many_splits
 from simulation.oracle import harmonise_pooled, pooled_oracle
 from simulation.replay import ReplayFolder, ReplaySettings, build_sites, federate, prepare
 from simulation.sections import describe
@@ -57,6 +59,7 @@ def run_replay(
     progress: Progress = Progress(),  # frozen
 ) -> dict[str, Any]:
     """Run everything that is not done yet in `out`; returns what report.json holds."""
+    _require_frozen(protocol)
     folder = ReplayFolder(out, protocol, out / "cache")
     with folder.timed("cohort"):
         progress.stage("making the synthetic cohort")
@@ -78,6 +81,17 @@ def run_replay(
     result = write_report(out / "report", content, seed=protocol.seed)
     (out / "report.json").write_bytes((out / "report" / "report.json").read_bytes())
     return result
+
+
+def _require_frozen(protocol: Protocol) -> None:
+    """The arms beside the study train from cached features, which an encoder that learns makes stale."""
+    if protocol.training.encoder_rate:
+        raise Refused(
+            "replay-needs-frozen-encoder",
+            field="training.encoder_rate",
+            problem="A replay trains its pooled and single arms from cached features of a frozen encoder.",
+            fix="Set training.encoder_rate to 0, or run the protocol as a study over sites.",
+        )
 
 
 def _compare(
@@ -122,6 +136,8 @@ def _compare(
     exact_oracle = pooled_oracle(pooled, exact.protocol, site=site.settings.name, repeats=load_repeats(site))
     everybody = {row.pseudonym: row for held in rows.values() for row in held}
     sections = describe(folder, sites, settings, state, arms[0], everybody, stage=progress.stage)
+    progress.stage(f"the same over {settings.splits} splits")
+    sections["splits"] = many_splits(folder, settings, tell=lambda seed: progress.step(seed, settings.splits, "split"))
     selection = state.selection
     if selection is None:
         raise ValueError("the study is not finished")

@@ -10,12 +10,13 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
+from common.catalogue import SEQUENCES
 from common.config.visual import BOTTLENECK_CHANNELS, SLICE_FACTOR, VisualSettings
 from common.errors import InputError
 from common.networks.unet import deepest_map
 from common.seeds import stream
 
-__all__ = ["as_stored", "extract_visual", "project"]
+__all__ = ["as_stored", "cut_out", "extract_visual", "project"]
 
 Vector = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -40,18 +41,7 @@ def extract_visual(
     """
     if settings.variant == "none":
         return np.zeros(settings.length, np.float32)
-    inside = sitk.GetArrayViewFromImage(mask) > 0
-    if not inside.any():
-        raise InputError(
-            "roi-empty", field="mask", problem="The mask has no voxel.", fix="Segment the tumour, or exclude the case."
-        )
-    part: Any = int(inside.sum(axis=(1, 2)).argmax()) if settings.variant == "unet2d" else slice(None)
-    inside = inside[part]
-    centre = [int(np.floor(c.mean() + 0.5)) for c in np.nonzero(inside)]
-    images = [sitk.GetArrayViewFromImage(image)[part] for image in (t1ce, flair)]
-    cut = np.stack([_cut(image, centre, settings.crop_voxels) for image in images]).astype(np.float32)
-    if settings.outside == "zeroed":
-        cut = cut * _cut(inside, centre, settings.crop_voxels)
+    cut = cut_out(t1ce, flair, mask, settings)
     with torch.no_grad():
         seen = torch.from_numpy(cut[None]).to(device)
         if settings.variant == "unet2d":
@@ -70,6 +60,29 @@ def extract_visual(
             fix="Check the images for NaN voxels.",
         )
     return values
+
+
+def cut_out(t1ce: sitk.Image, flair: sitk.Image, mask: sitk.Image, settings: VisualSettings) -> Vector:
+    """(2, edge, edge, edge) float32, or (2, edge, edge) of a slice: what the network sees of a case.
+
+    InputError `roi-empty`.
+    """
+    inside = sitk.GetArrayViewFromImage(mask) > 0
+    if not inside.any():
+        raise InputError(
+            "roi-empty", field="mask", problem="The mask has no voxel.", fix="Segment the tumour, or exclude the case."
+        )
+    part: Any = int(inside.sum(axis=(1, 2)).argmax()) if settings.variant == "unet2d" else slice(None)
+    inside = inside[part]
+    centre = [int(np.floor(c.mean() + 0.5)) for c in np.nonzero(inside)]
+    images = [sitk.GetArrayViewFromImage(image)[part] for image in (t1ce, flair)]
+    cut = np.stack([_cut(image, centre, settings.crop_voxels) for image in images]).astype(np.float32)
+    if settings.outside == "zeroed":
+        cut *= _cut(inside, centre, settings.crop_voxels)
+    for channel, sequence in zip(cut, SEQUENCES, strict=True):
+        if sequence not in settings.sequences:
+            channel[:] = 0
+    return cut
 
 
 def as_stored(values: Vector, settings: VisualSettings) -> np.ndarray[Any, Any]:

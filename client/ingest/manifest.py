@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from client.case import CaseRow
 from client.ingest.spreadsheet import read_spreadsheet
+from client.ingest.withdrawals import withdrawn_cases
 from common.errors import InputError
 
 __all__ = ["COLUMNS", "EXCLUSIONS", "OPTIONAL", "read_manifest"]
@@ -86,8 +88,8 @@ class _Row(BaseModel):
 def read_manifest(path: Path, *, site: str) -> tuple[CaseRow, ...]:
     """All cases of the manifest (CSV or XLSX), in the order of their pseudonyms.
 
-    Paths in it start at the manifest's folder.  A case that the protocol's criteria exclude stays in the
-    list with the reason.  InputError `manifest-invalid` names every faulty row, field and value.
+    Paths in it start at the manifest's folder.  A case that the protocol's criteria exclude, or that was withdrawn
+    (client/ingest/withdrawals.py), stays in the list with the reason.  InputError `manifest-invalid` names every faulty row, field and value.
     """
     rows, faults = _read_rows(path, site)
     parsed: list[CaseRow] = []
@@ -111,7 +113,9 @@ def read_manifest(path: Path, *, site: str) -> tuple[CaseRow, ...]:
             fix="Mend each row named in the site's own log.",
             local=f"{path.name}:\n" + "\n".join(f"    - {fault}" for fault in faults),
         )
-    return tuple(sorted(parsed, key=lambda row: row.pseudonym))
+    gone = withdrawn_cases(path)
+    marked = [replace(r, excluded_because=EXCLUSIONS["withdrawn"]) if r.pseudonym in gone else r for r in parsed]
+    return tuple(sorted(marked, key=lambda row: row.pseudonym))
 
 
 def _read_rows(path: Path, site: str) -> tuple[list[dict[str, str]], list[str]]:

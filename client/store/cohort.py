@@ -14,6 +14,7 @@ import numpy as np
 
 from client.case import CaseRow
 from client.store.feature_store import FeatureStore
+from client.store.split_book import SplitBook
 from client.visual_maps import VisualMaps
 from common.arrays import CaseFlags
 from common.config.protocol import Protocol
@@ -116,7 +117,7 @@ def find_members(
     keys: pseudonym -> the features' key, of the cases that may enter a study.
 
     The split is the manifest's where every row has one, else drawn by the protocol's seed, stratified by
-    class.  Refused `nothing-prepared` when no case is ready.
+    class; a case once drawn keeps its side (client/store/split_book.py).  Refused `nothing-prepared` when no case is ready.
     """
     ready = _ready(rows, keys, settings)
     if not ready:
@@ -173,12 +174,16 @@ def _require_finite(table: FeatureTable, rows: Sequence[CaseRow], site: str) -> 
 
 
 def _split(rows: Sequence[CaseRow], settings: SiteSettings, protocol: Protocol) -> CaseFlags:
+    """The manifest's, or drawn: cases that were drawn before keep their side, new ones fill up the share."""
     if all(row.split for row in rows):
         return np.array([row.split == "test" for row in rows])
-    is_test = np.zeros(len(rows), dtype=bool)
+    fraction = protocol.split.test_fraction
+    known = SplitBook(settings.cache, site=settings.name, seed=protocol.seed, test_fraction=fraction).tested()
+    is_test = np.array([known.get(row.pseudonym, False) for row in rows], dtype=bool)
     rng = stream(protocol.seed, settings.name, "split")
     for label in (True, False):
         members = np.flatnonzero([row.altered == label for row in rows])
-        wanted = math.floor(protocol.split.test_fraction * len(members) + 1e-9)
-        is_test[rng.permutation(members)[:wanted]] = True
+        new = np.array([i for i in members if rows[i].pseudonym not in known], dtype=int)
+        wanted = math.floor(fraction * len(members) + 1e-9) - int(is_test[members].sum())
+        is_test[rng.permutation(new)[: max(wanted, 0)]] = True
     return is_test

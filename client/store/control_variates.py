@@ -1,4 +1,4 @@
-"""control_variates: what a site keeps of SCAFFOLD between rounds, in its cache; one file per round.
+"""control_variates: what a site keeps of SCAFFOLD or FedDyn between rounds, in its cache; one file per round.
 
 The site's control variate is as large as the model; the server can do without it, because it follows from the
 change that was sent.  A round that is asked again (a resumed study) starts from the same file as before, so that a

@@ -18,7 +18,7 @@ from client.store.feature_store import FeatureStore
 from client.store.fingerprints import FingerprintBook
 from client.store.prepared_store import PreparedStore
 
-__all__ = ["CaseKeys", "case_keys", "feature_keys", "open_queue", "review_required"]
+__all__ = ["CaseKeys", "case_keys", "feature_keys", "keeps_images", "open_queue", "review_required"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ def open_queue(site: Site) -> ReviewQueue:
 def review_required(site: Site) -> bool:
     """Whether only accepted masks may enter."""
     return site.protocol.segmentation.review == "required"
+
+
+def keeps_images(site: Site) -> bool:
+    """Whether the prepared images are needed after the features: by a reader, or by an encoder that learns."""
+    return review_required(site) or site.protocol.training.encoder_rate > 0
 
 
 def case_keys(site: Site, input_fingerprint: str, review: ReviewCase | None) -> CaseKeys:

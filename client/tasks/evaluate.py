@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import csv
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
 from client.device import choose_device
 from client.site import Site
-from client.store.cohort import ScoredCases
+from client.store.cohort import ScoredCases, SiteCohort
+from client.store.run_ledger import RunLedger
+from client.tasks.learning_encoder import with_learned_maps
 from client.tasks.load_cohort import load_cohort
+from client.training.personal import personalised
 from client.training.score import safety_margins
 from common.arrays import CaseScores
+from common.errors import Refused
 from common.messages.evaluate import EvaluateReply, EvaluateRequest
 from common.messages.model import ModelState
 from common.metrics import score_histogram
@@ -21,13 +26,28 @@ __all__ = ["answer", "scores_file"]
 
 
 def answer(request: EvaluateRequest, site: Site) -> EvaluateReply:
-    """Margins of all cases with this model; counts per cell and class leave."""
+    """Margins of all cases with this model, or with the site's own form of it; counts per cell and class leave."""
     torch.set_num_threads(1)
     cohort = load_cohort(site, request.model.harmoniser)
+    ledger = RunLedger(site.settings.cache)
+    _require_unseen(cohort.test.pseudonyms, request.origin_study, ledger, site.settings.name)
+    ledger.note(
+        site.settings.name,
+        request.study,
+        request.fingerprint,
+        "test",
+        dict.fromkeys(cohort.test.pseudonyms, ""),
+        when=datetime.now(UTC),
+    )
+    cohort = SiteCohort(
+        with_learned_maps(cohort.training, request.model, site), with_learned_maps(cohort.test, request.model, site)
+    )
+    protocol, fitted = site.protocol, cohort.training
+    model = personalised(request.model, fitted.table, fitted.visual, head=protocol.head, training=protocol.training)
     cells = site.protocol.evaluation.score_cells
     rows, histograms = [], {}
     for view, cases in (("train", cohort.training), ("test", cohort.test)):
-        margins = _margins(cases, request.model, site)
+        margins = _margins(cases, model, site)
         altered = cases.table.altered
         histograms[view] = score_histogram.summarise(margins, altered, cells=cells)
         rows += [
@@ -36,6 +56,20 @@ def answer(request: EvaluateRequest, site: Site) -> EvaluateReply:
         ]
     _write_scores(scores_file(site, request.study), rows)
     return EvaluateReply(site=site.settings.name, training=histograms["train"], test=histograms["test"])
+
+
+def _require_unseen(tested: tuple[str, ...], origin: str, ledger: RunLedger, site: str) -> None:
+    """Refused `test-case-was-trained-on`: the released model that the study goes on from has learned from it."""
+    learned = {name for run in ledger.runs() if run.site == site and run.study == origin for name in run.training}
+    if learned & set(tested):
+        raise Refused(
+            "test-case-was-trained-on",
+            site=site,
+            field="split",
+            problem="Test cases of this study are training cases of the one it goes on from.",
+            fix="Give them the split of the earlier study in the manifest; the site's log names them.",
+            local=", ".join(sorted(learned & set(tested))),
+        )
 
 
 def scores_file(site: Site, study: str) -> Path:

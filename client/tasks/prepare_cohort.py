@@ -31,7 +31,7 @@ from client.store.fingerprints import FingerprintBook
 from client.store.prepared_store import PreparedStore
 from client.store.quarantine import Quarantined, write_quarantine
 from client.store.salt import site_salt
-from client.tasks.case_keys import CaseKeys, case_keys, feature_keys, open_queue, review_required
+from client.tasks.case_keys import CaseKeys, case_keys, feature_keys, keeps_images, open_queue, review_required
 from client.tasks.require_preprocessing import require_preprocessing
 from client.tasks.side_by_side import side_by_side
 from common.arrays import FeatureArray
@@ -129,7 +129,8 @@ def _sort_out(rows: tuple[CaseRow, ...], site: Site) -> tuple[dict[str, CaseOutc
         if review is not None and inputs_are_there(row):  # a network drive that is away is not another examination
             review = drop_if_changed(review, case_keys(site, fingerprint, None).preparation, site, queue)
         keys = case_keys(site, fingerprint, review)
-        if keys.features and store.has(keys.features):
+        complete = not site.protocol.training.encoder_rate or PreparedStore(site.settings.cache).has(keys.preparation)
+        if keys.features and store.has(keys.features) and complete:
             outcomes[name] = CaseOutcome(name, "cached", warnings=tuple(store.about(keys.features)["warnings"]))
         elif review is not None and review.state == "rejected":
             outcomes[name] = CaseOutcome(name, "rejected", review.reason)
@@ -203,7 +204,7 @@ def _pipeline(work: _Work, site: Site, pictures: bool, seconds: dict[str, float]
         clock.lap("read")
     else:
         case = with_mask_measures(_segmented(work.row, site, clock))
-        if review_required(site):
+        if keeps_images(site):
             prepared.save(keys.preparation, case)
             clock.lap("keep")
     if keys.mask:

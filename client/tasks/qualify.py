@@ -10,6 +10,7 @@ import numpy as np
 
 from client.site import Site
 from client.store.cohort import SiteCohort
+from client.store.split_book import SplitBook
 from client.tasks.load_cohort import case_design, load_cohort
 from common.arrays import CaseFlags, FeatureVector
 from common.errors import ProtocolMismatch, Refused
@@ -51,6 +52,7 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
             problem=f"The site has fewer than {protocol.federation.min_cases} training cases.",
             fix="Add cases, or agree on a lower minimum in the protocol.",
         )
+    _remember_split(site, cohort)
     versions = {package: version(package) for package in PACKAGES}
     return QualifyReply(
         site=name,
@@ -60,6 +62,14 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
         versions={"python": platform.python_version(), **versions},
         phantom=phantom,
     )
+
+
+def _remember_split(site: Site, cohort: SiteCohort) -> None:
+    """So that a case which this study learns from is never tested by a later one that goes on from it."""
+    sides = dict.fromkeys(cohort.training.pseudonyms, False) | dict.fromkeys(cohort.test.pseudonyms, True)
+    protocol, settings = site.protocol, site.settings
+    fraction = protocol.split.test_fraction
+    SplitBook(settings.cache, site=settings.name, seed=protocol.seed, test_fraction=fraction).remember(sides)
 
 
 def _batches(site: Site, cohort: SiteCohort) -> tuple[str, ...]:

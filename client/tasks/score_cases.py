@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 
 from client.site import Site
+from client.store.cohort import SiteCohort
+from client.tasks.learning_encoder import with_learned_maps
 from client.tasks.load_cohort import load_cohort
+from client.training.personal import personalised
 from client.training.released import Explained, explain, read_released
 from client.visual_maps import VisualMaps
 from common.errors import ProtocolMismatch
@@ -38,6 +41,7 @@ class ScoredSite:
 def score_cases(site: Site, model_folder: Path) -> ScoredSite:
     """Score all prepared cases; ProtocolMismatch `protocol-differs` where their features are not the model's.
 
+    What the protocol leaves to each site (training.personal) is fitted on the site's training cases, if it has any.
     With ComBat the site fits its own scanners' shifts on its training cases, without their labels.
     """
     model = read_released(model_folder)
@@ -49,15 +53,19 @@ def score_cases(site: Site, model_folder: Path) -> ScoredSite:
             problem="The site's protocol is not the one the model was trained under.",
             fix="Install the study's protocol file at the site and prepare the cases with it.",
         )
-    cohort = load_cohort(site, model.harmoniser)
-    views = (cohort.training, cohort.test)
+    state = model.state
+    cohort = load_cohort(site, state.harmoniser)
+    cohort = SiteCohort(with_learned_maps(cohort.training, state, site), with_learned_maps(cohort.test, state, site))
+    views, protocol, fitted = (cohort.training, cohort.test), site.protocol, cohort.training
+    if len(fitted.table):
+        state = personalised(state, fitted.table, fitted.visual, head=protocol.head, training=protocol.training)
     table = FeatureTable(
         cohort.training.table.names,
         np.concatenate([view.table.values for view in views]),
         np.concatenate([view.table.altered for view in views]),
     )
     visual = VisualMaps(tuple(row for view in views for row in view.visual), site.protocol.visual.length)
-    found = explain(table, visual, model, site.protocol.head)
+    found = explain(table, visual, state, site.protocol.head)
     pseudonyms = [name for view in views for name in view.pseudonyms]
     threshold = site.protocol.evaluation.threshold
     scored = tuple(_row(found, i, name, bool(table.altered[i]), threshold) for i, name in enumerate(pseudonyms))

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import Any
+from datetime import UTC, datetime
 
-import numpy as np
 import torch
 
 from client.device import choose_device
 from client.site import Site
 from client.store.control_variates import ControlVariates
 from client.store.gram_store import GramStore
+from client.store.run_ledger import RunLedger
+from client.tasks.learning_encoder import backbone_of
 from client.tasks.load_cohort import load_cohort
 from client.training.local_task import LocalTask, LocalUpdate
+from client.training.personal import own_normalisation
 from client.training.train import train_locally
+from client.training.variate import drift_of, next_variate
 from common.config.protocol import Protocol
 from common.messages.broadcast import received_weights
 from common.messages.model import ModelState
 from common.messages.train_round import TrainRoundReply, TrainRoundRequest
 from common.messages.update_gate import check_changes
 from common.messages.weight_update import WeightUpdate, pack, unpack
-from common.networks.fused_head import initial_weights
+from common.networks.first_weights import first_weights
 from common.seeds import stream
 
-__all__ = ["SentUpdate", "answer", "next_variate", "train_and_pack"]
+__all__ = ["SentUpdate", "answer", "train_and_pack"]
 
-Weights = dict[str, np.ndarray[Any, Any]]
 MOST_THREADS = 8
 """Beyond it a core waits for memory."""
 
@@ -41,14 +43,27 @@ class SentUpdate:
 
 
 def answer(request: TrainRoundRequest, site: Site) -> TrainRoundReply:
-    """One round; what stays here between messages is the cases' Gram matrix and SCAFFOLD's control variate."""
+    """One round; what stays here between messages is the cases' Gram matrix and the site's variate."""
     # One thread of torch's own: the same bits on a laptop, on Ray and in a hospital, whatever the number of cores.
     torch.set_num_threads(1)
     protocol, name, model = site.protocol, site.settings.name, _with_weights(request, site.protocol)
     training = protocol.training
     cases = load_cohort(site, model.harmoniser).training
+    backbone = backbone_of(cases, site) if training.encoder_rate else None
+    if backbone is not None:
+        cases = replace(cases, visual=backbone.maps(model.weights))
+    RunLedger(site.settings.cache).note(
+        name,
+        request.study,
+        request.fingerprint,
+        "training",
+        dict(zip(cases.pseudonyms, cases.keys, strict=True)),
+        when=datetime.now(UTC),
+    )
     kept = ControlVariates(site.settings.cache, site=name, study=request.study, fingerprint=request.fingerprint)
-    own = kept.before(request.round, model.weights) if training.strategy == "scaffold" else {}
+    own = kept.before(request.round, model.weights) if training.keeps_variate else {}
+    if training.personal == "normalisation":
+        model = own_normalisation(model, cases.table, cases.visual)
     task = LocalTask(
         cases.table,
         cases.visual,
@@ -60,8 +75,9 @@ def answer(request: TrainRoundRequest, site: Site) -> TrainRoundReply:
         request.round,
         choose_device(site.settings.device),
         request.class_weights,
-        {key: request.control.get(key, np.float32(0)) - variate for key, variate in own.items()},
+        drift_of(own, request.control),
         threads=min(site.settings.workers or os.cpu_count() or 1, MOST_THREADS),
+        backbone=backbone,
     )
     sent = _with_known_products(task, cases.keys, GramStore(site.settings.cache))
     if own:
@@ -74,6 +90,7 @@ def answer(request: TrainRoundRequest, site: Site) -> TrainRoundReply:
         loss=sent.local.loss,
         validation_cases=sent.local.validation_cases,
         validation_loss=sent.local.validation_loss,
+        gradient_variance=sent.local.gradient_variance,
         update=sent.packed,
     )
 
@@ -83,7 +100,7 @@ def _with_weights(request: TrainRoundRequest, protocol: Protocol) -> ModelState:
     if request.change is None:
         return request.model
     signature = request.model.signature
-    first = initial_weights(protocol.visual.length, len(signature), protocol.head, seed=protocol.seed)
+    first = first_weights(protocol, len(signature))
     return request.model.model_copy(update={"weights": received_weights(request.change, first)})
 
 
@@ -93,15 +110,6 @@ def train_and_pack(task: LocalTask) -> SentUpdate:
     check_changes(update.changes, task.training)
     rounding = stream(task.seed, task.site, "rounding", task.round_number)
     return SentUpdate(update, pack(update.changes, task.training.wire_encoding, rounding))
-
-
-def next_variate(changes: Weights, task: LocalTask, cases: int) -> Weights:
-    """SCAFFOLD's new control variate of the site: own - server's - change / (steps x rate), option II.
-
-    The drift was server's - own; the change is taken as it was sent, so that the server can follow.
-    """
-    path = np.float32(1 / (task.training.steps(cases) * task.training.rate(task.round_number)))
-    return {name: -drift - path * changes[name] for name, drift in task.drift.items()}
 
 
 def _with_known_products(task: LocalTask, keys: tuple[str, ...], store: GramStore) -> SentUpdate:

@@ -5,7 +5,7 @@ Local optimisers start afresh each round, so that a site keeps nothing between m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from client.training.backbone import Backbone
 from client.visual_maps import VisualMaps
 from common.config.modelling import HeadSettings
 from common.config.training import TrainingSettings
@@ -31,8 +32,10 @@ Weights = Mapping[str, np.ndarray[Any, Any]]
 class LocalTask:
     """table: training cases with (at least) the signature's features; visual: their maps, raw.
 
-    class_weights: in the order of CLASSES.  drift: added to every gradient (SCAFFOLD), by name; empty for none.
+    class_weights: in the order of CLASSES.  drift: added to every gradient (client/training/variate.py), by name;
+    empty for none.
     gram: X X' of these cases where it is known from an earlier round.  threads: change no bit.
+    backbone: where the encoder learns; `visual` then holds the features under the incoming encoder.
     """
 
     table: TrainingTable
@@ -48,6 +51,7 @@ class LocalTask:
     drift: Weights = field(default_factory=dict)
     gram: np.ndarray[Any, Any] | None = None
     threads: int = 1
+    backbone: Backbone | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class LocalUpdate:
     """changes: new minus incoming weights; loss: of the incoming model; cases: trained on.
 
     validation_loss: of the incoming model on the cases held out; None without any.
+    gradient_variance: of one case's gradient, where sites are weighed by it.
     gram: X X' of the cases, to be kept at the site; None from plain torch.
     """
 
@@ -63,6 +68,7 @@ class LocalUpdate:
     cases: int
     validation_loss: float | None = None
     validation_cases: int = 0
+    gradient_variance: float | None = None
     gram: np.ndarray[Any, Any] | None = None
 
 
@@ -79,12 +85,17 @@ def batches(task: LocalTask) -> Iterator[Tensor]:
         yield from torch.from_numpy(rng.permutation(cases)).to(task.device).split(training.batch_size or cases)
 
 
-def local_optimiser(parameters: list[Tensor], task: LocalTask) -> torch.optim.Optimizer:
-    """As the protocol says; the exact mode always takes a plain gradient step."""
+def local_optimiser(
+    parameters: list[Tensor], task: LocalTask, *, encoder: Sequence[Tensor] = ()
+) -> torch.optim.Optimizer:
+    """As the protocol says, the encoder at its own rate; the exact mode always takes a plain gradient step."""
     training, rate = task.training, task.training.rate(task.round_number)
+    groups: list[dict[str, Any]] = [{"params": parameters}]
+    if encoder:
+        groups.append({"params": list(encoder), "lr": rate * training.encoder_rate})
     if training.optimiser == "adamw" and training.strategy != "fedsgd":
-        return torch.optim.AdamW(parameters, lr=rate, weight_decay=training.weight_decay)
-    return torch.optim.SGD(parameters, lr=rate, momentum=training.momentum, weight_decay=training.weight_decay)
+        return torch.optim.AdamW(groups, lr=rate, weight_decay=training.weight_decay)
+    return torch.optim.SGD(groups, lr=rate, momentum=training.momentum, weight_decay=training.weight_decay)
 
 
 def mean_loss(logits: Tensor, target: Tensor, class_weights: tuple[float, float]) -> Tensor:

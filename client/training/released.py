@@ -10,45 +10,30 @@ and 19 radiomics features in the paper) has an exact contribution w_i x_i.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from client.visual_maps import VisualMaps
 from common.config.modelling import HeadSettings
 from common.errors import InputError
-from common.messages.harmoniser import Harmoniser
+from common.messages.model import ModelState
+from common.messages.model_files import ABOUT, NUMBERS, from_files
 from common.networks.fused_head import CLASSES
 from common.tables import FeatureTable
 
 __all__ = ["Explained", "ReleasedModel", "explain", "read_released"]
 
 Array = np.ndarray[Any, Any]
-ARRAYS = (
-    "visual.weight",
-    "visual.bias",
-    "fusion.weight",
-    "fusion.bias",
-    "radiomics_mean",
-    "radiomics_deviation",
-    "visual_mean",
-    "visual_deviation",
-)
 
 
 @dataclass(frozen=True, eq=False)
 class ReleasedModel:
-    """arrays: by name as in `ARRAYS`; about: what stands beside them; sha256: of the file of numbers."""
+    """state: as it travels in a study; about: what stands beside it; sha256: of the file of numbers."""
 
-    arrays: dict[str, Array]
-    signature: tuple[str, ...]
-    harmoniser: Harmoniser
+    state: ModelState
     about: dict[str, Any]
     sha256: str
 
@@ -72,54 +57,40 @@ class Explained:
 def read_released(folder: Path) -> ReleasedModel:
     """model.safetensors and model.json; InputError `model-unreadable` or `model-incomplete`."""
     try:
-        data = (folder / "model.safetensors").read_bytes()
-        about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        arrays = load(data)
-    except (OSError, ValueError, SafetensorError) as error:
+        numbers, text = (folder / NUMBERS).read_bytes(), (folder / ABOUT).read_bytes()
+    except OSError as error:
         raise _fault("model-unreadable", "The released model cannot be read.", f"{folder}: {error}") from None
-    missing = [name for name in ARRAYS if name not in arrays]
-    signature = about.get("signature") if isinstance(about, dict) else None
-    if missing or not isinstance(signature, list) or len(signature) != len(arrays["radiomics_mean"]):
-        raise _fault("model-incomplete", "The released model lacks parts.", ", ".join(missing) or "signature")
-    return ReleasedModel(arrays, tuple(signature), _harmoniser(arrays, about), about, hashlib.sha256(data).hexdigest())
+    state, about = from_files(numbers, text, local=str(folder))
+    return ReleasedModel(state, about, hashlib.sha256(numbers).hexdigest())
 
 
-def _harmoniser(arrays: dict[str, Array], about: dict[str, Any]) -> Harmoniser:
-    """What the features go through first; nothing where the model does not say."""
-    parts = {name.removeprefix("harmoniser."): a for name, a in arrays.items() if name.startswith("harmoniser.")}
-    try:
-        return Harmoniser.model_validate({**parts, **about.get("harmoniser", {})})
-    except ValidationError as error:
-        raise _fault("model-incomplete", "The released model's harmoniser lacks parts.", str(error)) from None
-
-
-def explain(table: FeatureTable, visual: VisualMaps, model: ReleasedModel, head: HeadSettings) -> Explained:
+def explain(table: FeatureTable, visual: VisualMaps, model: ModelState, head: HeadSettings) -> Explained:
     """Score cases; visual: raw, one case in memory at a time.
 
     InputError `model-not-additive` for the paper's literal ReLU on the logits, which has no contributions.
     """
     if head.relu == "paper_literal":
         raise _fault("model-not-additive", "A ReLU on the logits leaves no contributions of inputs.", "head.relu")
-    parts = model.arrays
-    radiomics = (table.columns(model.signature).values - parts["radiomics_mean"]) / parts["radiomics_deviation"]
-    if visual.length != len(parts["visual_mean"]):
+    weights, length = model.weights, len(model.visual_mean)
+    radiomics = (table.columns(model.signature).values - model.radiomics_mean) / model.radiomics_deviation
+    if visual.length != length:
         raise _fault(
             "model-other-visual",
-            f"The model wants {len(parts['visual_mean'])} visual features, the cases have {visual.length}.",
+            f"The model wants {length} visual features, the cases have {visual.length}.",
             "visual",
         )
-    hidden = np.empty((len(visual), len(parts["visual.bias"])))
+    hidden = np.empty((len(visual), len(weights["visual.bias"])))
     distance = np.empty(len(visual))
     for i, row in enumerate(visual):
-        standardised = (row.astype(np.float32) - parts["visual_mean"]) / parts["visual_deviation"]
-        hidden[i] = parts["visual.weight"] @ standardised / np.sqrt(max(visual.length, 1)) + parts["visual.bias"]
-        distance[i] = np.sqrt(np.mean(standardised.astype(np.float64) ** 2)) if visual.length else 0.0
+        standardised = (row.astype(np.float32) - model.visual_mean) / model.visual_deviation
+        hidden[i] = weights["visual.weight"] @ standardised / np.sqrt(max(length, 1)) + weights["visual.bias"]
+        distance[i] = np.sqrt(np.mean(standardised.astype(np.float64) ** 2)) if length else 0.0
     if head.relu == "visual":
         hidden = np.maximum(hidden, 0)
     altered, other = CLASSES.index("altered"), CLASSES.index("not_altered")
-    weight = parts["fusion.weight"].astype(np.float64)
+    weight = weights["fusion.weight"].astype(np.float64)
     contributions = np.hstack([hidden, radiomics]) * (weight[other] - weight[altered])
-    constant = float(parts["fusion.bias"][other]) - float(parts["fusion.bias"][altered])
+    constant = float(weights["fusion.bias"][other]) - float(weights["fusion.bias"][altered])
     inputs = (*(f"visual unit {i + 1}" for i in range(hidden.shape[1])), *model.signature)
     return Explained(
         contributions.sum(axis=1) + constant,

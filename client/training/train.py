@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from client.training.fused import train_plain
+from client.training.gradient_variance import gradient_variance
 from client.training.gram import BIG, train_gram
 from client.training.local_task import LocalTask, LocalUpdate, mean_loss, targets
 from client.training.low_rank import factorise
 from client.training.score import fused_logits_of
+from common.errors import Refused
 from common.messages.weight_update import SMALL, Change
 from common.seeds import stream
 
@@ -22,6 +24,14 @@ def train_locally(task: LocalTask) -> LocalUpdate:
 
     The changes come in the form that the protocol's encoding needs.
     """
+    if task.training.encoder_rate and task.backbone is None:
+        raise Refused(
+            "images-missing",
+            site=task.site,
+            field="training.encoder_rate",
+            problem="The encoder learns from images, and there are only features here.",
+            fix="Run it as a study over sites with prepared images, or set training.encoder_rate to 0.",
+        )
     held_out = _held_out(task)
     fitted, checked = _part(task, ~held_out), _part(task, held_out)
     training = task.training
@@ -34,6 +44,8 @@ def train_locally(task: LocalTask) -> LocalUpdate:
             for name, change in update.changes.items()
         }
         update = replace(update, changes=changes)
+    if training.weighting == "inverse_variance":
+        update = replace(update, gradient_variance=gradient_variance(fitted))
     if not held_out.any():
         return update
     return replace(update, validation_loss=_loss(checked), validation_cases=len(checked.table))
@@ -53,7 +65,9 @@ def _held_out(task: LocalTask) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
 def _part(task: LocalTask, wanted: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> LocalTask:
     table = replace(task.table, values=task.table.values[wanted], altered=task.table.altered[wanted])
     gram = None if task.gram is None else task.gram[np.ix_(wanted, wanted)]
-    return replace(task, table=table, visual=task.visual.take(np.flatnonzero(wanted).tolist()), gram=gram)
+    places = np.flatnonzero(wanted).tolist()
+    backbone = None if task.backbone is None else task.backbone.take(places)
+    return replace(task, table=table, visual=task.visual.take(places), gram=gram, backbone=backbone)
 
 
 def _loss(task: LocalTask) -> float:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from common.catalogue import PAPER_SIGNATURE
+from common.catalogue import PAPER_SIGNATURE, SEQUENCES
 from common.config.base import Settings
 from common.config.federation import EvaluationSettings, FederationSettings
 from common.config.harmonisation import HarmonisationSettings
@@ -31,6 +31,9 @@ FEATURES_VERSION = 3
 
 1: PyRadiomics on a cropped image, wrong in the wavelets of a tumour that touches the image's border; 2: our engine;
 3: the cube's centre is rounded upwards, where halves went to the even voxel."""
+
+
+NOT_MADE_BY = {"segmentation": {"review", "second_reader_fraction"}}
 
 
 class Protocol(Settings):
@@ -61,6 +64,8 @@ class Protocol(Settings):
             )
         if self.selection.smallest_icc is not None and self.radiomics.perturbations < 2:
             raise ValueError("selection.smallest_icc needs radiomics.perturbations of at least 2")
+        if self.training.encoder_rate and self.visual.variant not in {"bottleneck", "pooled"}:
+            raise ValueError("training.encoder_rate needs visual.variant bottleneck or pooled: maps to learn through")
         if self.selection.k > len(self.radiomics.names()):
             raise ValueError(f"selection.k is {self.selection.k}, more than radiomics measures")
         return self
@@ -86,9 +91,15 @@ class Protocol(Settings):
         return _digest({**made_by, "features_version": FEATURES_VERSION})
 
     def _made_by(self, *parts: str) -> dict[str, object]:
-        """These settings without those of the review: the accepted mask itself is part of a case's key."""
-        review = {"segmentation": {"review", "second_reader_fraction"}}
-        return self.model_dump(mode="json", include=set(parts), exclude=review)
+        """These settings without those of the review: the accepted mask itself is part of a case's key.
+
+        Which sequences are measured counts only where it is not both, so that caches outlive the setting's arrival.
+        """
+        found = self.model_dump(mode="json", include=set(parts), exclude=NOT_MADE_BY)
+        for part in ("radiomics", "visual"):
+            if part in found and found[part]["sequences"] == list(SEQUENCES):
+                del found[part]["sequences"]
+        return found
 
 
 def _digest(settings: dict[str, object]) -> str:

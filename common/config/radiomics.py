@@ -23,6 +23,7 @@ class RadiomicsSettings(Settings):
         PyRadiomics' own bin width of 25, which leaves two grey levels of a z-scored image (F4);
         `pyrad_mr` scales by 100 and uses width 5; `thick_slice_2d` is `ibsi_like_32` in two dimensions.
     wavelet: PyWavelets name of the stationary wavelet.
+    sequences: that are measured.
     features: the study's features by catalogue name; empty: the whole catalogue.
     fewest_grey_levels: below this a filtered ROI is reported.
     perturbations: how often each case is measured again, rotated, shifted, grown or shrunk and with noise, so that
@@ -31,6 +32,7 @@ class RadiomicsSettings(Settings):
 
     preset: Preset = "ibsi_like_32"
     wavelet: str = "coif1"
+    sequences: Annotated[tuple[Literal["T1CE", "FLAIR"], ...], Field(min_length=1)] = ("T1CE", "FLAIR")
     features: tuple[str, ...] = ()
     fewest_grey_levels: Annotated[int, Field(ge=1)] = 8
     perturbations: Annotated[int, Field(ge=0, le=100)] = 0
@@ -42,12 +44,12 @@ class RadiomicsSettings(Settings):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        unknown = sorted(set(self.features) - set(radiomics_names(SEQUENCES, self.filters)))
+        unknown = sorted(set(self.features) - set(radiomics_names(self.sequences, self.filters)))
         if unknown:
             raise ValueError(f"{len(unknown)} feature(s) are not in the preset's catalogue, such as {unknown[0]}")
         return self
 
     def names(self, sequences: tuple[str, ...] = SEQUENCES) -> tuple[str, ...]:
         """The study's features in catalogue order: 1702 of two sequences, 958 in two dimensions, or those named."""
-        catalogue = radiomics_names(sequences, self.filters)
+        catalogue = radiomics_names(tuple(s for s in sequences if s in self.sequences), self.filters)
         return tuple(name for name in catalogue if name in set(self.features)) if self.features else catalogue

@@ -19,6 +19,9 @@ class StudySettings(Settings):
 
     sites: every hospital that is expected; each is named in every round, whether it answers or not.
     join_timeout_s: how long to wait for them before the first phase.
+    start: a released model to go on from: a version's folder, or a folder of releases, whose current version is meant.
+        Harmonisation, standardisation and signature are then the release's, and training starts from its weights.
+    replaces: the study that this one repeats, for instance without a site.
     """
 
     schema_version: Literal[1] = 1
@@ -26,3 +29,5 @@ class StudySettings(Settings):
     protocol: Path
     sites: Annotated[tuple[SiteName, ...], Field(min_length=1)]
     join_timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    start: Path | None = None
+    replaces: str = ""

@@ -19,6 +19,7 @@ StrategyName = Literal[
     "fedyogi",
     "fedprox",
     "scaffold",
+    "feddyn",
     "norm_clip",
     "coordinate_median",
     "trimmed_mean",
@@ -32,7 +33,7 @@ Encoding = Literal["float32", "float16", "int8", "low_rank", "low_rank_int8"]
 class ServerSettings(Settings):
     """What the server does with the sites' changes; each strategy reads only what its paper has.
 
-    rate: factor on the merged change (all but FedAdam and FedYogi).
+    rate: factor on the merged change (all but FedAdam, FedYogi and FedDyn).
     momentum: of FedAvgM (docs/decisions/0007-optimiser.md).
     adaptive_rate, first_moment, second_moment, adaptivity: of FedAdam and FedYogi (eta, beta 1, beta 2 and tau of
         their paper).
@@ -49,7 +50,7 @@ class ServerSettings(Settings):
 
 
 class TrainingSettings(Settings):
-    """Cross-entropy on the fused head; the U-Net is frozen (R34, R35).
+    """Cross-entropy on the fused head; the U-Net is frozen unless `encoder_rate` says otherwise (R34, R35).
 
     strategy: how sites' changes are merged, one paper per file in server/strategy.  `fedsgd` is the exact
         mode: one full-batch gradient step per round, equal to pooled gradient descent.
@@ -57,10 +58,16 @@ class TrainingSettings(Settings):
         cases' Gram matrix, exactly; `adamw` in plain torch (docs/decisions/0007-optimiser.md).
     learning_rate: local; with `adamw` take 1e-4 (docs/decisions/0002-learning-rate.md).
     schedule: of the local rate over the rounds; `cosine` falls from it towards 0.
-    momentum, weight_decay: local.  proximal: weight of |w - w_incoming|^2 / 2, for `fedprox` only.
+    encoder_rate: factor on the local rate for the U-Net's encoder, which then learns with the head, end to end
+        (client/training/backbone.py); 0 leaves it frozen.  Needs the prepared images and, in earnest, a GPU.
+    momentum, weight_decay: local.  proximal: weight of |w - w_incoming|^2 / 2, for `fedprox` and `feddyn` only.
     batch_size: cases; 0 takes all of a site's training cases at once.
     class_weights: weigh each class by cases / (2 x cases of the class), counted over all sites.
-    weighting: of a site in the merged change: its cases, or all alike.
+    weighting: of a site in the merged change: its cases, all alike, or `inverse_variance`: cases over the variance
+        of one case's gradient (server/strategy/weighting.py).  Only `cases` equals pooled training.
+    personal: what is each site's own and never leaves it (client/training/personal.py): nothing; its
+        `normalisation`; or its `last_layer`, fitted to its own training cases before scoring with the pull
+        `personal_pull` towards the study's.
     site_fraction: share of the sites asked in each round, drawn by the seed; never fewer than the quorum.
     validation_fraction: share of a site's training cases, by class, on which nothing is fitted but
         standardisation and selection; they give the validation loss.
@@ -68,7 +75,7 @@ class TrainingSettings(Settings):
         best weights; 0: never.
     encoding: of the change on its way to the server (common/messages/weight_update.py); `auto` is
         `float32` in the exact mode and else the smallest that moves no score by 1e-3
-        (docs/decisions/0008-encoding.md).
+        (docs/decisions/0008-encoding.md), which is `int8` where the encoder learns.
     broadcast: encoding of the model on its way to the sites: its change since the first weights, which every site
         draws from the seed; the server keeps the exact weights, so nothing piles up.  `auto` is `float32` (the
         weights themselves) in the exact mode and else `int8`.
@@ -82,12 +89,15 @@ class TrainingSettings(Settings):
     optimiser: Literal["sgd", "adamw"] = "sgd"
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
     schedule: Literal["constant", "cosine"] = "constant"
+    encoder_rate: Annotated[float, Field(ge=0, le=100)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     proximal: Annotated[float, Field(ge=0)] = 0.1
     batch_size: Annotated[int, Field(ge=0)] = 16
     class_weights: bool = False
-    weighting: Literal["cases", "equal"] = "cases"
+    weighting: Literal["cases", "equal", "inverse_variance"] = "cases"
+    personal: Literal["none", "normalisation", "last_layer"] = "none"
+    personal_pull: Annotated[float, Field(gt=0)] = 1.0
     site_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     validation_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     patience: Annotated[int, Field(ge=0)] = 0
@@ -104,6 +114,12 @@ class TrainingSettings(Settings):
             raise ValueError("patience needs a validation_fraction above 0 to look at")
         if self.strategy == "scaffold" and (self.optimiser != "sgd" or self.momentum):
             raise ValueError("scaffold reads gradients off the change: take optimiser sgd and momentum 0")
+        if self.keeps_variate and self.weighting == "inverse_variance":
+            raise ValueError(f"{self.strategy} needs every site's share beforehand: take weighting cases or equal")
+        if self.encoder_rate and self.personal == "normalisation":
+            raise ValueError("personal normalisation is of frozen features: take encoder_rate 0")
+        if self.encoder_rate and self.encoding.startswith("low_rank"):
+            raise ValueError("an encoder's change has no low rank: take encoding float32, float16 or int8")
         return self
 
     def rate(self, round_number: int) -> float:
@@ -121,12 +137,17 @@ class TrainingSettings(Settings):
     @property
     def linear(self) -> bool:
         """Whether every local step is linear in the weights, so that the Gram matrix serves (client/training/gram.py)."""
-        return self.optimiser == "sgd" or self.strategy == "fedsgd"
+        return not self.encoder_rate and (self.optimiser == "sgd" or self.strategy == "fedsgd")
 
     @property
     def pull(self) -> float:
         """The proximal weight in force."""
-        return self.proximal if self.strategy == "fedprox" else 0.0
+        return self.proximal if self.strategy in {"fedprox", "feddyn"} else 0.0
+
+    @property
+    def keeps_variate(self) -> bool:
+        """Whether a site keeps something as large as the model between rounds (client/training/variate.py)."""
+        return self.strategy in {"scaffold", "feddyn"}
 
     @property
     def wire_broadcast(self) -> Literal["float32", "float16", "int8"]:
@@ -140,4 +161,6 @@ class TrainingSettings(Settings):
         """What `auto` stands for here."""
         if self.encoding != "auto":
             return self.encoding
-        return "float32" if self.strategy == "fedsgd" else "low_rank_int8"
+        if self.strategy == "fedsgd":
+            return "float32"
+        return "int8" if self.encoder_rate else "low_rank_int8"

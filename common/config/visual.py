@@ -27,6 +27,7 @@ class VisualSettings(Settings):
         voxels, the same length; `pooled` the mean of each of the cube's 256 channels; `random_projection` 256 fixed random mixtures of the
         whole map; `none` a single zero, for studies on radiomics alone and for sites that bring a table.  Only the
         small ones may be combined with differential privacy (R49).
+    sequences: what the network sees; the other channel is zero (ablations of METHOD section 4).
     projection_seed: names the mixtures; the same at every site.
     flat_weights: of the two-dimensional network, a file under client/segment/weights.
     outside: voxels of the cube outside the mask are `kept` or `zeroed`.
@@ -35,6 +36,7 @@ class VisualSettings(Settings):
 
     variant: Literal["bottleneck", "unet2d", "pooled", "random_projection", "none"] = "bottleneck"
     crop_voxels: Annotated[int, Field(ge=16, le=256, multiple_of=8)] = 128
+    sequences: tuple[Literal["T1CE", "FLAIR"], ...] = ("T1CE", "FLAIR")
     outside: Literal["kept", "zeroed"] = "kept"
     flat_weights: str = "synthetic-2d-v1"
     projection_seed: Annotated[int, Field(ge=0)] = 20240604

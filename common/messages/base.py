@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-__all__ = ["Array", "Arrays", "Refusal", "Reply", "Request"]
+__all__ = ["Array", "Arrays", "Refusal", "Reply", "Request", "StudyName"]
 
 
 def _finite(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -31,6 +31,10 @@ def _finite_values(arrays: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndar
 
 Array = Annotated[np.ndarray, AfterValidator(_finite)]
 Arrays = Annotated[dict[str, np.ndarray], AfterValidator(_finite_values)]
+
+
+StudyName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,95}$")]
+"""A site names files of its cache by it: nothing that could lead out of a folder."""
 
 
 class Message(BaseModel):

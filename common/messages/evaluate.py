@@ -5,20 +5,24 @@ Leaves the site: cases per cell of the logit of the safety score, by class, for 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from common.messages.base import Array, Reply, Request
+from common.messages.base import Array, Reply, Request, StudyName
 from common.messages.model import ModelState
 
 __all__ = ["EvaluateReply", "EvaluateRequest"]
 
 
 class EvaluateRequest(Request):
-    """The site keeps the scores of its own cases in its cache, under the study's name."""
+    """The site keeps the scores of its own cases in its cache, under the study's name.
+
+    origin_study: that the model goes on from, empty for none; a case that it learned from must not be tested.
+    """
 
     action: ClassVar[str] = "evaluate"
-    study: str
+    study: StudyName
     model: ModelState
+    origin_study: StudyName | Literal[""] = ""
 
 
 class EvaluateReply(Reply):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from common.messages.base import Array, Reply, Request
+from common.messages.base import Array, Reply, Request, StudyName
 
 __all__ = ["ScoreCellsReply", "ScoreCellsRequest"]
 
@@ -21,7 +21,7 @@ class ScoreCellsRequest(Request):
     """
 
     action: ClassVar[str] = "score_cells"
-    study: str
+    study: StudyName
     prefixes: Array
     depth: int
     bits: int

@@ -1,7 +1,8 @@
 """train_round: train the fused classifier on the site's training cases and send the change.
 
 Leaves the site: the change of each weight, the number of training cases, and the loss of the incoming
-model on them and on the cases held out (so that no extra exchange is needed to follow convergence).
+model on them and on the cases held out (so that no extra exchange is needed to follow convergence); where the
+protocol weighs sites by it, the variance of one case's gradient.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from common.messages.base import Arrays, Reply, Request
+from common.messages.base import Arrays, Reply, Request, StudyName
 from common.messages.model import ModelState
 from common.messages.weight_update import WeightUpdate
 
@@ -26,7 +27,7 @@ class TrainRoundRequest(Request):
     """
 
     action: ClassVar[str] = "train_round"
-    study: str
+    study: StudyName
     round: int
     model: ModelState
     class_weights: tuple[float, float] = (1.0, 1.0)
@@ -37,13 +38,16 @@ class TrainRoundRequest(Request):
 class TrainRoundReply(Reply):
     """update: new weights minus incoming weights; cases: fitted; validation_cases: held out.
 
-    Version 2 carries an encoded update and its round.
+    gradient_variance: of one case, where the protocol weighs by it.
+
+    Version 2 carries an encoded update and its round; version 3 the variance.
     """
 
-    schema_version: Literal[2] = 2  # type: ignore[assignment]  # each message counts its own versions
+    schema_version: Literal[3] = 3  # type: ignore[assignment]  # each message counts its own versions
     round: int
     cases: int
     loss: float
     validation_cases: int = 0
     validation_loss: float | None = None
+    gradient_variance: float | None = None
     update: WeightUpdate

@@ -8,6 +8,7 @@ ruins the model as surely.  So it is checked twice, by the same rules, and refus
     update-norm                                the whole change is longer than `largest_norm`
     update-cases                               none, or more than the site has said in `qualify`
     update-round                               of another round than the one asked for
+    update-variance                            no positive variance, where sites are weighed by it
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from common.errors import WireError
 from common.messages.weight_update import Change, LowRank
 from common.stats.weight_norm import weight_norm
 
-__all__ = ["check_cases", "check_changes", "check_round"]
+__all__ = ["check_cases", "check_changes", "check_round", "check_variance"]
 
 SLACK = 1e-3
 """For single precision's rounding of an orthonormal column."""
@@ -65,6 +66,12 @@ def check_round(found: int, wanted: int) -> None:
     """Of the round that was asked for."""
     if found != wanted:
         raise _refused("update-round", "round", "The update belongs to another round.")
+
+
+def check_variance(variance: float | None, training: TrainingSettings) -> None:
+    """Positive, where sites are weighed by its inverse."""
+    if training.weighting == "inverse_variance" and not (variance is not None and variance > 0):
+        raise _refused("update-variance", "gradient_variance", "The update has no positive variance to be weighed by.")
 
 
 def _refused(code: str, field: str, problem: str) -> WireError:

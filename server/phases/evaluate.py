@@ -41,7 +41,12 @@ class Evaluate(Phase):
             return None
         fingerprint, progress = state.protocol.fingerprint(), state.scratch
         if not isinstance(progress, _Progress):
-            return EvaluateRequest(fingerprint=fingerprint, study=state.study, model=state.model())
+            return EvaluateRequest(
+                fingerprint=fingerprint,
+                study=state.study,
+                model=state.model(),
+                origin_study="" if state.origin is None else state.origin.study,
+            )
         asked = score_search.request(progress.search)
         return ScoreCellsRequest(
             fingerprint=fingerprint, study=state.study, prefixes=asked.prefixes, depth=asked.depth, bits=asked.bits

@@ -29,7 +29,8 @@ class Stability(Phase):
 
     def request(self, state: StudyState) -> RepeatsRequest | None:
         """About zero, then about the mean."""
-        if state.protocol.selection.smallest_icc is None or state.icc is not None:
+        chosen = state.origin is not None  # the release's signature stays
+        if state.protocol.selection.smallest_icc is None or state.icc is not None or chosen:
             return None
         centre = np.zeros(len(state.protocol.radiomics.names())) if state.scratch is None else state.scratch
         return RepeatsRequest(fingerprint=state.protocol.fingerprint(), centre=centre)

@@ -11,15 +11,16 @@ import numpy as np
 from common.messages.base import Reply, Request
 from common.messages.broadcast import sent_change
 from common.messages.train_round import TrainRoundReply, TrainRoundRequest
-from common.messages.update_gate import check_cases, check_changes, check_round
+from common.messages.update_gate import check_cases, check_changes, check_round, check_variance
 from common.messages.weight_update import open_update
-from common.networks.fused_head import initial_weights
+from common.networks.first_weights import first_weights
 from common.seeds import stream
 from common.stats.class_weights import balanced_weights
 from server.phases.base import Phase
 from server.state import StudyState
 from server.strategy.strategies import STRATEGIES
 from server.strategy.update import PackedChanges, SiteUpdate, Weights
+from server.strategy.weighting import site_weights
 
 __all__ = ["Train"]
 
@@ -63,6 +64,7 @@ class Train(Phase):
         if not isinstance(reply, TrainRoundReply) or not isinstance(request, TrainRoundRequest):
             return reply
         check_round(reply.round, request.round)
+        check_variance(reply.gradient_variance, state.protocol.training)
         check_cases(reply.cases, sum(state.qualified[reply.site].training_cases))
         check_changes(open_update(reply.update, state.weights or _first_weights(state)), state.protocol.training)
         return reply
@@ -79,16 +81,20 @@ class Train(Phase):
 
 
 def _site_updates(state: StudyState, replies: list[TrainRoundReply], before: Weights) -> list[SiteUpdate]:
-    equal = state.protocol.training.weighting == "equal"
+    training = state.protocol.training
     everyone = {site: sum(state.qualified[site].training_cases) for site in state.active}
-    total = len(everyone) if equal else sum(everyone.values())
+    shares = site_weights(everyone, {}, training) if training.keeps_variate else dict.fromkeys(everyone, 0.0)
+    total = sum(shares.values()) or 1.0
+    weights = site_weights(
+        {reply.site: reply.cases for reply in replies}, {r.site: r.gradient_variance or 0.0 for r in replies}, training
+    )
     return [
         SiteUpdate(
             site=reply.site,
             cases=reply.cases,
             changes=PackedChanges(reply.update, before),
-            weight=1.0 if equal else float(reply.cases),
-            share=(1 if equal else everyone[reply.site]) / total,
+            weight=weights[reply.site],
+            share=shares[reply.site] / total,
         )
         for reply in replies
     ]
@@ -116,4 +122,4 @@ def _first_weights(state: StudyState) -> Weights:
     protocol, selection = state.protocol, state.selection
     if selection is None:
         raise ValueError("training begins after selection")
-    return initial_weights(protocol.visual.length, len(selection.signature), protocol.head, seed=protocol.seed)
+    return first_weights(protocol, len(selection.signature))

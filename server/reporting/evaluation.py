@@ -19,7 +19,7 @@ from server.reporting.content import ArmScores
 from server.reporting.site_pooling import sites_pooled
 from server.state import StudyState
 
-__all__ = ["evaluate_arm", "safety", "server_view"]
+__all__ = ["evaluate_arm", "retraining_view", "safety", "server_view"]
 
 
 def safety(margins: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -78,3 +78,19 @@ def server_view(state: StudyState) -> dict[str, Any]:
         seen["test"]["exact_auc"] = roc_cells.auc(cells).auc
         seen["test"]["exact_auc_logit_delong_95"] = roc_cells.logit_delong_interval(cells)
     return seen
+
+
+def retraining_view(state: StudyState) -> dict[str, Any]:
+    """Before and after, where the study went on from a released model: each site's test cases under the released and
+    the new model, withheld below ten cases of a class, and all of them together.
+    """
+    if state.origin is None or not state.before or not state.site_histograms:
+        return {}
+    found: dict[str, Any] = {"origin": state.origin.model_dump(), "pooled": {}, "sites": {}}
+    for word, counts in (("before", state.before), ("after", state.site_histograms)):
+        pooled = histogram_view(np.sum([counts[site] for site in sorted(counts)], axis=0))
+        found["pooled"][word] = {"auc": pooled.auc, "half_width": pooled.half_width}
+        cells = {site: cells_of(part) for site, part in counts.items()}
+        for site, shown in sites_pooled(cells, min_cell=MIN_CASES)["sites"].items():
+            found["sites"].setdefault(site, {})[word] = shown
+    return found

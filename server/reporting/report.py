@@ -32,6 +32,8 @@ SECTIONS: dict[str, Any] = {
     "judgement": {},
     "subgroups": {},
     "leave_one_site_out": {},
+    "splits": {},
+    "retraining": {},
 }
 """Sections that a report without cases leaves empty."""
 TEMPLATE = Path(__file__).parent / "template.html"

@@ -6,6 +6,7 @@ from common.config.training import StrategyName
 from server.strategy.coordinate_median import coordinate_median
 from server.strategy.fedavg import fedavg
 from server.strategy.fedavgm import fedavgm
+from server.strategy.feddyn import feddyn
 from server.strategy.fedopt import fedadam, fedyogi
 from server.strategy.geometric_median import geometric_median
 from server.strategy.krum import krum
@@ -24,6 +25,7 @@ STRATEGIES: dict[StrategyName, Strategy] = {
     "fedyogi": fedyogi,
     "fedprox": fedavg,
     "scaffold": scaffold,
+    "feddyn": feddyn,
     "norm_clip": norm_clip,
     "coordinate_median": coordinate_median,
     "trimmed_mean": trimmed_mean,

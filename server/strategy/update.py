@@ -42,7 +42,8 @@ class PackedChanges(Weights):
 class SiteUpdate:
     """One site's change, checked; cases: it trained on.
 
-    weight: of the site, by the protocol's weighting; share: of it among all sites of the study, asked or not.
+    weight: of the site, by the protocol's weighting; share: of it among all sites of the study, asked or not, for the
+    strategies that keep a variate (0 elsewhere).
     """
 
     site: str

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from common.errors import ConfigError
-from simulation.compare import ARMS, compare
-from simulation.comparison import comparison
+from simulation.compare import ARMS, ArmResult, compare
+from simulation.comparison import comparison, verdict
+from simulation.journal import Journal
+from simulation.many_splits import many_splits
+from simulation.replay import ReplayFolder, ReplaySettings
 from tests.builders import small_protocol, write_site
 
 
@@ -33,9 +36,81 @@ def test_a_comparison_is_repeatable_and_counts_paired_differences(everyone):
 
     assert first == again
     assert first["seeds"] == 3
-    assert first["arms"]["pooled"]["minus_pooled"] == {"mean": 0.0, "se": 0.0, "largest": 0.0}
+    assert first["arms"]["pooled"]["minus_pooled"] == {
+        "mean": 0.0,
+        "se": 0.0,
+        "largest": 0.0,
+        "higher": 0,
+        "equal": 3,
+    }
 
 
 def test_unknown_arms_are_named(everyone):
     with pytest.raises(ConfigError, match="fedmagic"):
         compare(everyone, ["federated", "fedmagic"], [0])
+
+
+def test_a_comparison_that_was_stopped_goes_on(everyone, tmp_path, monkeypatch):
+    """Killed in the second seed, with half a line written: what was finished is not trained again, and all is equal."""
+    whole = compare(everyone, ["pooled", "fedavg"], [0, 1])
+    path, trained = tmp_path / "found.jsonl", []
+    arms = {
+        name: lambda replica, name=name, arm=arm: trained.append(name) or arm(replica) for name, arm in ARMS.items()
+    }
+    monkeypatch.setattr("simulation.compare.ARMS", arms)
+
+    def kill(seed, arm):
+        if (seed, arm) == (1, "fedavg"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(everyone, ["pooled", "fedavg"], [0, 1], journal=Journal(path), progress=kill)
+    path.write_text(path.read_text() + '\n{"key": "0123", "fou')
+    again = compare(everyone, ["pooled", "fedavg"], [0, 1], journal=Journal(path))
+    more = compare(everyone, ["pooled", "fedavg"], [0, 1], journal=Journal(path))
+
+    assert trained == ["pooled", "fedavg", "pooled", "fedavg"]
+    assert whole == again == more
+
+
+def test_another_protocol_is_compared_anew(everyone, tmp_path):
+    journal = Journal(tmp_path / "found.jsonl")
+    protocols = [small_protocol(training={"rounds": n, "local_epochs": 1}) for n in (1, 2)]
+    one, two = (compare(everyone, ["fedsgd"], [0], protocol=p, journal=journal)[0] for p in protocols)
+
+    assert len((tmp_path / "found.jsonl").read_text().split()) >= 2
+    assert one == compare(everyone, ["fedsgd"], [0], protocol=protocols[0])[0]
+    assert two == compare(everyone, ["fedsgd"], [0], protocol=protocols[1])[0]
+
+
+def test_the_verdict_says_no_where_the_figures_do():
+    def told(federated, pooled, alone):
+        table = comparison(
+            [ArmResult("federated", federated), ArmResult("pooled", pooled), ArmResult("alone: x", alone)]
+        )
+        return verdict(table)
+
+    near, above = told((0.90, 0.92, 0.94), (0.90, 0.93, 0.93), (0.80, 0.83, 0.83))
+    assert "within 0.02" in near
+    assert "NOT" not in near
+    assert above.endswith("higher in 3 and equal in 0 of 3 splits: above.")
+    far, below = told((0.80, 0.82, 0.84), (0.90, 0.93, 0.93), (0.81, 0.83, 0.85))
+    assert "NOT within" in far
+    assert below.endswith("NOT above.")
+    chance = told((0.90, 0.92, 0.94), (0.90, 0.92, 0.94), (0.95, 0.87, 0.92))[1]
+    assert chance.endswith("above on average, but no further than chance.")
+
+
+def test_the_main_comparison_over_splits(everyone, tmp_path):
+    """As the replay's report has it; the command `compare` finds its lines."""
+    folder = ReplayFolder(tmp_path, small_protocol(), tmp_path / "cache")
+    folder.single_centre.parent.parent.mkdir(exist_ok=True)
+    folder.single_centre.parent.symlink_to(everyone.parent)
+
+    found = many_splits(folder, ReplaySettings(splits=2))
+
+    assert found["seeds"] == 2
+    assert {"federated", "pooled", "alone: x", "alone: y", "alone: z"} == set(found["arms"])
+    assert len(found["verdict"]) == 4
+    assert sum(bool(line) for line in (tmp_path / "compare.jsonl").read_text().splitlines()) == 6
+    assert many_splits(folder, ReplaySettings(splits=0)) == {}

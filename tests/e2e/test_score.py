@@ -37,9 +37,27 @@ def _score(site_file, model, monkeypatch, capsys):
     return ended.value.code, printed.out, printed.err
 
 
+@pytest.fixture(params=["last_layer", "normalisation"])
+def released_with_own_parts(tmp_path, request):
+    """The same under a protocol that leaves something to each site."""
+    protocol = small_protocol(training={"rounds": 2, "local_epochs": 2, "personal": request.param})
+    federation = write_federation(tmp_path, protocol, {"aachen": 16, "bern": 24})
+    state = run_local(federation.study, list(federation.sites.values()))
+    write_model(tmp_path / "model", state)
+    return federation, tmp_path / "model"
+
+
 def test_scores_are_those_of_the_study(released, monkeypatch, capsys):
     """Numpy from a file against torch from the wire."""
-    federation, model = released
+    _compare_scores(*released, monkeypatch, capsys)
+
+
+def test_scores_with_a_sites_own_parts_are_those_of_the_study(released_with_own_parts, monkeypatch, capsys):
+    """The site finds its own last layer, or its own normalisation, again from the same cases."""
+    _compare_scores(*released_with_own_parts, monkeypatch, capsys)
+
+
+def _compare_scores(federation, model, monkeypatch, capsys):
     site = federation.sites["bern"]
 
     _, out, _ = _score(site, model, monkeypatch, capsys)

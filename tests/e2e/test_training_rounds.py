@@ -133,6 +133,47 @@ def test_two_answers_from_one_site_count_as_none(tmp_path):
     assert [("refused", "answered-twice")] * 3 == rounds
 
 
+def test_a_late_site_is_named_and_its_answer_never_counts(tmp_path):
+    """Bern's second answer arrives after its time, in the midst of the third round: late in one, and the old answer is
+    dropped in the other; the weights are those of a study whose network lost it.
+    """
+    federation = write_federation(tmp_path, small_protocol(training=ROUNDS), SIZES)
+    other = write_federation(tmp_path / "other", small_protocol(training=ROUNDS), SIZES)
+    held, rounds = [], []
+
+    class Slow(LocalGrid):
+        def send_and_receive(self, messages, *, timeout=None):
+            replies = list(super().send_and_receive(messages, timeout=timeout))
+            if not replies[0].metadata.message_type.startswith("train"):
+                return replies
+            rounds.append(len(rounds) + 1)
+            if rounds[-1] == 2:
+                held.extend(m for m in replies if m.metadata.src_node_id == BERN)
+                return [m for m in replies if m.metadata.src_node_id != BERN]
+            if rounds[-1] == 3:
+                return [m for m in replies if m.metadata.src_node_id != BERN] + held
+            return replies
+
+    def lost(message):
+        reached.append(message.metadata.dst_node_id == BERN and message.metadata.message_type.startswith("train"))
+        return reached[-1] and sum(reached) > 1
+
+    reached: list[bool] = []
+    _, state = open_study(federation.study)
+    grid = Slow(client_app, [{"site": str(path), "name": name} for name, path in federation.sites.items()])
+    try:
+        state = run_study(grid, state, checkpoint=federation.study.parent / CHECKPOINT)
+    finally:
+        grid.close()
+    expected = run_local(other.study, list(other.sites.values()), lose=lost)
+
+    told = [(e.roster["bern"], e.codes.get("bern")) for e in state.exchanges if e.action == "train_round"]
+    assert told == [("contributed", None), ("late", None), ("refused", "update-round")]
+    assert "bern" in state.status()
+    for name, weight in expected.weights.items():
+        np.testing.assert_array_equal(state.weights[name], weight)
+
+
 def untrained(state):
     """The model before the first round."""
     protocol, features = state.protocol, len(state.selection.signature)
@@ -144,6 +185,8 @@ OPTIONS = [
     {"strategy": "fedavgm"},
     {"strategy": "scaffold", "encoding": "int8"},
     {"strategy": "fedprox", "class_weights": True, "weighting": "equal"},
+    {"strategy": "feddyn", "personal": "normalisation"},
+    {"strategy": "fedavg", "weighting": "inverse_variance"},
     {"strategy": "fedyogi", "optimiser": "adamw", "learning_rate": 1e-3, "schedule": "cosine"},
     {"strategy": "geometric_median", "momentum": 0.5, "validation_fraction": 0.2},
 ]

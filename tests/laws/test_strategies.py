@@ -12,6 +12,7 @@ from common.config.training import TrainingSettings
 from common.stats.weight_norm import weight_norm
 from server.strategy.strategies import STRATEGIES
 from server.strategy.update import SiteUpdate
+from server.strategy.weighting import site_weights
 
 SHAPES = {"big": (3, 50_000), "small": (4,)}  # more than one block of arithmetic
 CASES = (60, 24, 12, 30, 9)
@@ -101,6 +102,50 @@ def test_scaffold_server_follows_the_sites_variates():
     for name in SHAPES:
         expected = sum(u.share * own[u.site][name] for u in updates)
         np.testing.assert_allclose(memory[name], expected, atol=1e-5)
+
+
+def test_feddyn_ends_where_pooled_training_would():
+    """Unlike quadratic losses, each site solved to its end in every round: FedAvg stops elsewhere, FedDyn does not."""
+    rng = np.random.default_rng(11)
+    curved = [np.diag(rng.uniform(0.2, 3.0, 4)) for _ in range(3)]
+    centres = [rng.standard_normal(4) * 3 for _ in range(3)]
+    cases = (60, 24, 12)
+    total = sum(cases)
+    shares = [n / total for n in cases]
+    pooled = np.linalg.solve(
+        sum(p * h for p, h in zip(shares, curved, strict=True)),
+        sum(p * h @ c for p, h, c in zip(shares, curved, centres, strict=True)),
+    )
+
+    def run(strategy, pull):
+        weights, memory, own = {"w": np.zeros(4, np.float32)}, {}, [np.zeros(4) for _ in cases]
+        for number in range(1, 400):
+            updates = []
+            for k, (h, c) in enumerate(zip(curved, centres, strict=True)):
+                start = weights["w"].astype(np.float64)
+                there = np.linalg.solve(h + pull * np.eye(4), h @ c + own[k] + pull * start)
+                own[k] = own[k] - pull * (there - start) if strategy == "feddyn" else own[k]
+                change = {"w": (there - start).astype(np.float32)}
+                updates.append(SiteUpdate(f"s{k}", cases[k], change, float(cases[k]), shares[k]))
+            weights, memory = merge(strategy, weights, updates, memory, number, proximal=pull)
+        return weights["w"]
+
+    np.testing.assert_allclose(run("feddyn", 0.5), pooled, atol=1e-4)
+    assert np.abs(run("fedprox", 0.5) - pooled).max() > 0.05
+
+
+def test_weights_of_sites():
+    """Cochran's weights make the mean of unlike sites least noisy; a claim beyond all measure is bounded."""
+    cases, noise = {"a": 60, "b": 24, "c": 12}, {"a": 2.0, "b": 1.0, "c": 0.5}
+    weigh = lambda kind, variances: site_weights(cases, variances, TrainingSettings(weighting=kind))  # noqa: E731
+
+    assert {"a": 60.0, "b": 24.0, "c": 12.0} == weigh("cases", {})
+    assert {"a": 1.0, "b": 1.0, "c": 1.0} == weigh("equal", {})
+    found = np.array(list(weigh("inverse_variance", noise).values()))
+    variance = lambda w: float((w**2 * np.array([2 / 60, 1 / 24, 0.5 / 12])).sum() / w.sum() ** 2)  # noqa: E731
+    least = minimize(lambda w: variance(np.abs(w)), np.ones(3), method="Nelder-Mead", options={"xatol": 1e-9})
+    assert variance(found) <= least.fun * (1 + 1e-6)
+    assert weigh("inverse_variance", noise | {"c": 1e-30})["c"] == pytest.approx(12 / 0.25)
 
 
 def test_geometric_median_minimises_the_distances():

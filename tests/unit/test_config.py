@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from common.config.parse import parse_settings
 from common.config.protocol import Protocol
 from common.errors import ConfigError
+from tests.builders import small_protocol
+
+BOTH_ONE = (("T1CE", "FLAIR"), ("T1CE",))
 
 
 def test_all_faults_of_a_file_at_once():
@@ -39,3 +44,23 @@ def test_a_name_changes_nothing_and_training_keeps_the_features():
     assert one.fingerprint() != trained.fingerprint()
     assert one.feature_fingerprint() == trained.feature_fingerprint()
     assert one.feature_fingerprint() != binned.feature_fingerprint()
+
+
+def test_one_sequence_alone_is_another_set_of_features():
+    """851 radiomics features, another key in the cache; both sequences keep the key that they had before the setting."""
+    both, one = (
+        small_protocol(radiomics={"sequences": s}, visual={"sequences": s, "crop_voxels": 16}) for s in BOTH_ONE
+    )
+
+    assert len(one.radiomics.names()) == 851
+    assert all(name.startswith("T1CE_") for name in one.radiomics.names())
+    assert one.feature_fingerprint() != both.feature_fingerprint()
+    assert both.feature_fingerprint() == small_protocol(visual={"crop_voxels": 16}).feature_fingerprint()
+    assert one.preparation_fingerprint() == both.preparation_fingerprint()
+
+
+@pytest.mark.parametrize("name", ["t1ce_only", "flair_only", "paper", "recommended"])
+def test_the_shipped_protocols_can_be_read(name):
+    path = Path(__file__).parents[2] / "site_configs" / "protocols" / f"{name}.yaml"
+
+    assert parse_settings(Protocol, path.read_text(), source=path.name).name == name.replace("_", "-")

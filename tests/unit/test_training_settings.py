@@ -34,7 +34,12 @@ def test_the_exact_mode_travels_exactly():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"patience": 3}, {"strategy": "scaffold", "momentum": 0.9}, {"strategy": "scaffold", "optimiser": "adamw"}],
+    [
+        {"patience": 3},
+        {"strategy": "scaffold", "momentum": 0.9},
+        {"strategy": "scaffold", "optimiser": "adamw"},
+        {"strategy": "feddyn", "weighting": "inverse_variance"},
+    ],
 )
 def test_contradictions_are_refused(wrong):
     with pytest.raises(ValidationError):

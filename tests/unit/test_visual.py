@@ -44,6 +44,16 @@ def test_pooled_is_the_mean_of_each_channel():
     np.testing.assert_allclose(pooled, whole.reshape(256, -1).mean(axis=1), rtol=1e-5, atol=1e-6)
 
 
+def test_one_sequence_alone_hides_the_other_from_the_network():
+    """As if the other image were zero everywhere."""
+    t1ce, flair, mask = _case()
+
+    found = _visual(t1ce, flair, mask, sequences=("FLAIR",))
+
+    np.testing.assert_array_equal(found, _visual(t1ce * 0, flair, mask))
+    assert not np.array_equal(found, _visual(t1ce, flair, mask))
+
+
 def test_projection_is_of_the_whole_map():
     found = _visual(*_case(), variant="random_projection", projection_seed=3)
 
