@@ -10,7 +10,7 @@ import torch
 
 from common.config.visual import BOTTLENECK_CHANNELS, VisualSettings
 from common.errors import InputError
-from common.networks.unet import deepest_map
+from common.networks.segmentation_network import deepest_map
 from common.seeds import stream
 
 __all__ = ["as_stored", "extract_visual", "project"]

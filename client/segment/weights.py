@@ -1,43 +1,109 @@
-"""weights: the network's numbers, from safetensors (which cannot carry code), checked by SHA-256."""
+"""weights: the network's numbers, from safetensors (which cannot carry code), checked by SHA-256.
+
+A file NAME.safetensors has a card NAME.json beside it: its SHA-256, and the network that it is the weights of.  A site's
+own files (imported, or trained here) lie in its cache; the shipped ones beside this module.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.numpy import save
 from safetensors.torch import load
 from torch import nn
 
-from common.config.segmentation import SegmentationSettings
+from client.disk import write_whole
+from common.config.segmentation import NetworkSettings, SegmentationSettings
 from common.errors import ConfigError
-from common.networks.unet import build_unet
+from common.networks.segmentation_network import SegmentationNetwork
 
-__all__ = ["load_network"]
+__all__ = ["install_weights", "load_network", "network_of", "weights_sha256"]
 
 FOLDER = Path(__file__).parent / "weights"
 
+Arrays = Mapping[str, np.ndarray[Any, Any]]
 
-def load_network(settings: SegmentationSettings, *, device: str) -> nn.Module:
-    """The network in evaluation mode; ConfigError when the file is missing or another."""
-    return _load(settings.weights, settings.weights_sha256, device)
+
+def load_network(settings: SegmentationSettings, *, device: str, installed: Path | None = None) -> nn.Module:
+    """The network in evaluation mode; `installed`: the site's own folder, looked through first.
+
+    ConfigError `weights-missing`, `weights-differ` (not the protocol's), `weights-of-another-network`.
+    """
+    path = _find(settings.weights, installed)
+    data, card = path.read_bytes(), json.loads(path.with_suffix(".json").read_text())
+    found = hashlib.sha256(data).hexdigest()
+    if found != card["sha256"] or (settings.weights_sha256 and found != settings.weights_sha256):
+        raise _fault("weights-differ", "The segmentation network's weights are not the protocol's.", settings.weights)
+    told, wanted = card.get("network"), settings.network.model_dump(mode="json")
+    if told is not None and told != wanted:
+        differing = sorted(key for key in {*told, *wanted} if told.get(key) != wanted.get(key))
+        raise _other_network(settings.weights, ", ".join(differing))
+    return _load(path, found, settings.network.model_dump_json(), device, settings.weights)
+
+
+def weights_sha256(settings: SegmentationSettings, installed: Path | None = None) -> str:
+    """Of the file that `load_network` takes."""
+    return hashlib.sha256(_find(settings.weights, installed).read_bytes()).hexdigest()
+
+
+def install_weights(weights: Arrays, network: NetworkSettings, folder: Path, name: str, card: dict[str, Any]) -> str:
+    """Write NAME.safetensors and its card into a site's folder, each whole; returns the SHA-256."""
+    data = save({key: np.ascontiguousarray(value, np.float32) for key, value in weights.items()})
+    sha256 = hashlib.sha256(data).hexdigest()
+    text = json.dumps({**card, "network": network.model_dump(mode="json"), "sha256": sha256}, indent=1)
+    write_whole(folder / f"{name}.json", text.encode())
+    write_whole(folder / f"{name}.safetensors", data)
+    return sha256
+
+
+def network_of(weights: Arrays, settings: NetworkSettings, *, name: str) -> SegmentationNetwork:
+    """The network with these weights, in evaluation mode; ConfigError `weights-of-another-network` names a layer."""
+    network = SegmentationNetwork(settings)
+    wanted = network.core.state_dict()
+    for key in [*wanted, *weights]:
+        if key not in wanted or key not in weights or tuple(wanted[key].shape) != tuple(weights[key].shape):
+            raise _other_network(name, f"layer {key}")
+    network.core.load_state_dict({key: torch.from_numpy(np.array(weights[key], np.float32)) for key in wanted})
+    return network.eval()
+
+
+def _find(name: str, installed: Path | None) -> Path:
+    for folder in (installed, FOLDER):
+        path = None if folder is None else folder / f"{name}.safetensors"
+        if path is not None and path.exists() and path.with_suffix(".json").exists():
+            return path
+    raise _fault("weights-missing", "The segmentation network's weights are not installed.", name)
 
 
 @lru_cache(2)
-def _load(name: str, wanted: str, device: str) -> nn.Module:
-    path = FOLDER / f"{name}.safetensors"
-    card = path.with_suffix(".json")
-    if not path.exists() or not card.exists():
-        raise _fault("weights-missing", "The segmentation network's weights are not installed.", name)
-    data = path.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if found != json.loads(card.read_text())["sha256"] or (wanted and found != wanted):
-        raise _fault("weights-differ", "The segmentation network's weights are not the protocol's.", name)
-    network = build_unet()
-    network.load_state_dict({key: value.to(torch.float32) for key, value in load(data).items()})
-    return network.to(device).eval()
+def _load(path: Path, sha256: str, settings: str, device: str, name: str) -> nn.Module:
+    """Cached by what is in the file, not by its name alone."""
+    del sha256
+    try:
+        tensors = load(path.read_bytes())
+    except SafetensorError:
+        raise _fault("weights-unreadable", "The file of weights is damaged.", name) from None
+    arrays = {key: value.to(torch.float32).numpy() for key, value in tensors.items()}
+    wanted = SegmentationSettings.model_validate({"network": json.loads(settings)}).network
+    return network_of(arrays, wanted, name=name).to(device)
+
+
+def _other_network(name: str, where: str) -> ConfigError:
+    return ConfigError(
+        "weights-of-another-network",
+        field="segmentation.network",
+        problem=f"The weights are of another network than the protocol's; they differ in {where}.",
+        fix="Copy the block `segmentation` that `fedmidline-site segment import` or `train` printed into the protocol.",
+        local=name,
+    )
 
 
 def _fault(code: str, problem: str, name: str) -> ConfigError:
@@ -45,6 +111,6 @@ def _fault(code: str, problem: str, name: str) -> ConfigError:
         code,
         field="segmentation.weights",
         problem=problem,
-        fix="Train them with `fedmidline-sim segmenter`, install the study's file, or import masks.",
+        fix="Install the study's file with `fedmidline-site segment import`, train weights, or import masks.",
         local=name,
     )

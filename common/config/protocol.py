@@ -62,6 +62,11 @@ class Protocol(Settings):
             raise ValueError("selection.smallest_icc needs radiomics.perturbations of at least 2")
         if self.selection.k > len(self.radiomics.names()):
             raise ValueError(f"selection.k is {self.selection.k}, more than radiomics measures")
+        if self.visual.variant != "none" and self.visual.channels != self.segmentation.network.deepest:
+            raise ValueError(
+                f"visual.channels is {self.visual.channels}, but the deepest map of segmentation.network has "
+                f"{self.segmentation.network.deepest}; write that number"
+            )
         return self
 
     def fingerprint(self) -> str:
@@ -72,6 +77,10 @@ class Protocol(Settings):
         """SHA-256 over the settings that make a case's images and its automatic mask; review is not among them."""
         return _digest(self._made_by("schema_version", "preprocessing", "segmentation"))
 
+    def image_fingerprint(self) -> str:
+        """SHA-256 over the settings that make a case's images, whatever network looks at them."""
+        return _digest(self._made_by("schema_version", "preprocessing"))
+
     def feature_fingerprint(self) -> str:
         """SHA-256 over what changes a case's features: the key of the sites' caches.
 
@@ -81,9 +90,11 @@ class Protocol(Settings):
         return _digest({**made_by, "features_version": FEATURES_VERSION})
 
     def _made_by(self, *parts: str) -> dict[str, object]:
-        """These settings without those of the review: the accepted mask itself is part of a case's key."""
-        review = {"segmentation": {"review", "second_reader_fraction"}}
-        return self.model_dump(mode="json", include=set(parts), exclude=review)
+        """These settings without those that change no case: of the review (the accepted mask itself is part of a case's
+        key) and of the network's training (its weights are).
+        """
+        apart = {"segmentation": {"review", "second_reader_fraction", "training"}}
+        return self.model_dump(mode="json", include=set(parts), exclude=apart)
 
 
 def _digest(settings: dict[str, object]) -> str:
