@@ -36,7 +36,7 @@ def status(study: Folder, as_json: AsJson = False) -> None:
         "study": state.study,
         "status": state.status(),
         "rounds_done": state.rounds_done,
-        "rounds": state.protocol.training.rounds,
+        "rounds": state.rounds,
         "excluded": state.excluded,
         "exchanges": [e.model_dump() for e in state.exchanges],
     }
