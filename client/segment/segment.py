@@ -16,7 +16,7 @@ from scipy import ndimage
 from common.config.segmentation import HALVINGS, SegmentationSettings
 from common.errors import InputError
 
-__all__ = ["Segmentation", "segment_whole_tumour", "to_spacing"]
+__all__ = ["Segmentation", "brain_box", "segment_whole_tumour", "to_spacing"]
 
 MULTIPLE = 1 << HALVINGS
 """Edges the network takes."""
@@ -61,7 +61,7 @@ def segment_whole_tumour(
     """
     coarse = [to_spacing(image, settings.working_mm) for image in (t1ce, flair, brain_mask)]
     brain = sitk.GetArrayFromImage(coarse[2]) > 0.5
-    box = _box(brain)
+    box = brain_box(brain)
     cube = np.stack([sitk.GetArrayFromImage(image)[box] for image in coarse[:2]])
     passes = [_run(cube, axes, network, settings.window_voxels, device) for axes in MIRRORS[settings.flips]]
     volumes = [float((one[brain[box]] > settings.threshold).sum()) for one in passes]
@@ -99,7 +99,7 @@ def to_spacing(image: sitk.Image, spacing_mm: float) -> sitk.Image:
     )
 
 
-def _box(brain: np.ndarray[Any, Any]) -> tuple[slice, ...]:
+def brain_box(brain: np.ndarray[Any, Any]) -> tuple[slice, ...]:
     """The brain's bounding box, a little wider."""
     where = ndimage.find_objects(brain.astype(np.int8))[0]
     return tuple(slice(max(0, s.start - 4), min(n, s.stop + 4)) for s, n in zip(where, brain.shape, strict=True))

@@ -30,6 +30,7 @@ __all__ = [
     "TrainingCases",
     "assemble_cohort",
     "read_repeats",
+    "split_cases",
 ]
 
 FeatureRepeats = np.ndarray[Any, np.dtype[np.float64]]  # cases x perturbations x features
@@ -76,7 +77,7 @@ def read_repeats(
 ) -> FeatureRepeats:
     """(training cases measured repeatedly, perturbations, features); without cases (0, 0, features)."""
     store, ready = FeatureStore(settings.cache), _ready(rows, keys, settings)
-    is_test = _split([row for row, _ in ready], settings, protocol) if ready else np.zeros(0, bool)
+    is_test = split_cases([row for row, _ in ready], settings, protocol) if ready else np.zeros(0, bool)
     found = [store.repeats(key) for (_, key), test in zip(ready, is_test, strict=True) if not test]
     kept = [repeats for repeats in found if repeats is not None]
     return np.stack(kept) if kept else np.zeros((0, 0, len(protocol.radiomics.names())))
@@ -121,7 +122,7 @@ def assemble_cohort(
         np.array([r.altered for r in kept]),
     )
     _require_finite(table, kept, settings.name)
-    is_test = _split(kept, settings, protocol)
+    is_test = split_cases(kept, settings, protocol)
     training, test = split_table(table, is_test)
 
     def maps(wanted: CaseFlags) -> VisualMaps:
@@ -153,7 +154,8 @@ def _require_finite(table: FeatureTable, rows: Sequence[CaseRow], site: str) -> 
         )
 
 
-def _split(rows: Sequence[CaseRow], settings: SiteSettings, protocol: Protocol) -> CaseFlags:
+def split_cases(rows: Sequence[CaseRow], settings: SiteSettings, protocol: Protocol) -> CaseFlags:
+    """Which of these cases are tested: the manifest's word where every row has one, else drawn, stratified by class."""
     if all(row.split for row in rows):
         return np.array([row.split == "test" for row in rows])
     is_test = np.zeros(len(rows), dtype=bool)
