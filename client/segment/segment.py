@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -114,16 +113,18 @@ def _run(cube: Volume, axes: tuple[int, ...], network: torch.nn.Module, window: 
     padded = np.pad(cube, [(0, 0), *[(0, -n % MULTIPLE) for n in shape]])
     mirrored = np.flip(padded, [axis + 1 for axis in axes])
     volume = torch.from_numpy(np.ascontiguousarray(mirrored[None])).to(device)
-    look = network
-    if window:
-        look = partial(
-            sliding_window_inference, roi_size=(window,) * 3, sw_batch_size=1, predictor=network, overlap=0.5,
-            mode="gaussian",
-        )  # fmt: skip
     with torch.no_grad():
-        probability = torch.sigmoid(look(volume))[0, 0].cpu().numpy()
+        logits = _in_windows(volume, network, window) if window else network(volume)
+    probability = torch.sigmoid(logits)[0, 0].cpu().numpy()
     inside = tuple(slice(0, n) for n in shape)
     return np.asarray(np.flip(probability, axes)[inside], np.float32)
+
+
+def _in_windows(volume: torch.Tensor, network: torch.nn.Module, window: int) -> torch.Tensor:
+    """Logits, in cubes that overlap by half, their middles weighing more than their edges."""
+    size = (window,) * 3
+    logits: torch.Tensor = sliding_window_inference(volume, size, 1, network, overlap=0.5, mode="gaussian")
+    return logits
 
 
 def _tidy(mask: np.ndarray[Any, Any], fewest_voxels: float) -> np.ndarray[Any, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -21,11 +22,11 @@ from safetensors.torch import load
 from torch import nn
 
 from client.disk import write_whole
-from common.config.segmentation import NetworkSettings, SegmentationSettings
+from common.config.segmentation import WEIGHTS_NAME, NetworkSettings, SegmentationSettings
 from common.errors import ConfigError
 from common.networks.segmentation_network import SegmentationNetwork
 
-__all__ = ["install_weights", "load_network", "network_of", "weights_sha256"]
+__all__ = ["install_weights", "load_network", "network_of", "require_name", "weights_sha256"]
 
 FOLDER = Path(__file__).parent / "weights"
 
@@ -55,13 +56,28 @@ def weights_sha256(settings: SegmentationSettings, installed: Path | None = None
 
 
 def install_weights(weights: Arrays, network: NetworkSettings, folder: Path, name: str, card: dict[str, Any]) -> str:
-    """Write NAME.safetensors and its card into a site's folder, each whole; returns the SHA-256."""
+    """Write NAME.safetensors and its card into a site's folder, each whole; returns the SHA-256.
+
+    ConfigError `weights-name`.
+    """
+    require_name(name)
     data = save({key: np.ascontiguousarray(value, np.float32) for key, value in weights.items()})
     sha256 = hashlib.sha256(data).hexdigest()
     text = json.dumps({**card, "network": network.model_dump(mode="json"), "sha256": sha256}, indent=1)
     write_whole(folder / f"{name}.json", text.encode())
     write_whole(folder / f"{name}.safetensors", data)
     return sha256
+
+
+def require_name(name: str) -> None:
+    """ConfigError `weights-name` when it is none that a protocol could write."""
+    if not re.fullmatch(WEIGHTS_NAME, name):
+        raise ConfigError(
+            "weights-name",
+            field="name",
+            problem="The name of the weights has other signs than letters, digits, dot, hyphen and underscore.",
+            fix="Choose a plain name, e.g. our-unet.",
+        )
 
 
 def network_of(weights: Arrays, settings: NetworkSettings, *, name: str) -> SegmentationNetwork:

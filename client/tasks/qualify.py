@@ -10,6 +10,7 @@ import numpy as np
 
 from client.site import Site
 from client.store.cohort import SiteCohort
+from client.store.prepared_store import PreparedStore
 from client.tasks.load_cohort import case_design, load_cohort
 from common.arrays import CaseFlags, FeatureVector
 from common.errors import ProtocolMismatch, Refused
@@ -33,6 +34,8 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
             problem="The site's protocol differs from the study's in these fields.",
             fix="Install the study's protocol file at the site.",
         )
+    if request.trains == "segmentation":
+        return _with_masks(site)
     phantom = _check_values(site)
     cohort = load_cohort(site, visual=False)
     training = _by_class(cohort.training.table.altered)
@@ -60,6 +63,25 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
         batches=_batches(site, cohort),
         versions={"python": platform.python_version(), **versions},
         phantom=phantom,
+    )
+
+
+def _with_masks(site: Site) -> QualifyReply:
+    """Counts of the cases the segmentation network may learn from and be judged by; refuses as `training_volumes`."""
+    from client.tasks.segment_cases import segment_cases, training_volumes
+
+    fitted = set(training_volumes(site).names)
+    ready = PreparedStore(site.settings.cache)
+    cases = [case for case in segment_cases(site) if case.labelled and ready.has(case.images)]
+
+    def counts(pseudonyms: set[str]) -> tuple[int, int]:
+        return _by_class(np.array([case.row.altered for case in cases if case.row.pseudonym in pseudonyms], dtype=bool))
+
+    return QualifyReply(
+        site=site.settings.name,
+        training_cases=counts(fitted),
+        test_cases=counts({case.row.pseudonym for case in cases if case.test}),
+        versions={"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
     )
 
 

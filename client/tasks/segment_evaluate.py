@@ -51,8 +51,7 @@ def answer(request: SegmentEvaluateRequest, site: Site) -> SegmentEvaluateReply:
     network = network_of(request.weights, site.protocol.segmentation.network, name=request.study)
     scores = score_segmentation(site, cases, network)
     _write(scores_file(site, request.study), scores)
-    told = summary(scores)
-    return SegmentEvaluateReply(site=site.settings.name, **told)
+    return summary(scores, site=site.settings.name)
 
 
 def scores_file(site: Site, study: str) -> Path:
@@ -78,17 +77,18 @@ def score_segmentation(
     return scores
 
 
-def summary(scores: Sequence[CaseScore]) -> dict[str, float | int | None]:
-    """As the reply tells it."""
+def summary(scores: Sequence[CaseScore], *, site: str) -> SegmentEvaluateReply:
+    """Means over the cases, as they leave the site."""
     dices = [score.dice for score in scores]
     distances = [score.hd95_mm for score in scores if not math.isnan(score.hd95_mm)]
-    return {
-        "cases": len(dices),
-        "dice_mean": float(np.mean(dices)) if dices else None,
-        "dice_sd": float(np.std(dices)) if dices else None,
-        "hd95_cases": len(distances),
-        "hd95_mean_mm": float(np.mean(distances)) if distances else None,
-    }
+    return SegmentEvaluateReply(
+        site=site,
+        cases=len(dices),
+        dice_mean=float(np.mean(dices)) if dices else None,
+        dice_sd=float(np.std(dices)) if dices else None,
+        hd95_cases=len(distances),
+        hd95_mean_mm=float(np.mean(distances)) if distances else None,
+    )
 
 
 def _score(case: SegmentCase, site: Site, network: torch.nn.Module, device: str) -> CaseScore:

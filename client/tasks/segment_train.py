@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from client.disk import write_whole
-from client.segment.weights import install_weights
+from client.segment.weights import install_weights, require_name
 from client.site import Site
 from client.tasks.segment_cases import training_volumes
 from client.tasks.segment_round import segment_task, use_cores
@@ -57,6 +57,7 @@ def train_alone(
     A run that was stopped goes on and ends with the same weights to the last bit.  Refused `another-training-here` when
     what was kept is of other cases or settings, unless `afresh`.
     """
+    require_name(name)
     use_cores(site)
     cases, settings = training_volumes(site), site.protocol.segmentation
     kept = installed_weights(site) / f".{name}.training.safetensors"

@@ -12,6 +12,7 @@ from common.config.training import ServerSettings, TrainingSettings
 
 __all__ = [
     "HALVINGS",
+    "WEIGHTS_NAME",
     "NetworkSettings",
     "SegResNetSettings",
     "SegmentationSettings",
@@ -25,6 +26,9 @@ Inputs = tuple[Sequence, ...]
 
 HALVINGS = 3
 """Down-samplings of every network of the family: edges divisible by 8, a deepest map of an eighth of each edge."""
+
+WEIGHTS_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+"""Of a file of weights, without its ending."""
 
 Width = Annotated[int, Field(ge=2, le=1024)]
 
@@ -159,7 +163,7 @@ class SegmentationSettings(Settings):
     source: Literal["network", "imported"] = "network"
     review: Literal["not_required", "required"] = "not_required"
     second_reader_fraction: Annotated[float, Field(ge=0, le=1)] = 0.15
-    weights: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")] = "synthetic-v1"
+    weights: Annotated[str, Field(pattern=WEIGHTS_NAME)] = "synthetic-v1"
     weights_sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     network: NetworkSettings = UNetSettings()
     working_mm: Annotated[float, Field(gt=0, le=5)] = 2.0

@@ -38,7 +38,8 @@ class VisualSettings(Settings):
     @property
     def length(self) -> int:
         """Number of visual features: channels x (crop / 8)^3, 1,048,576 for 128 voxels and 256 channels; 256 for the
-        projection, the channels for `pooled`."""
+        projection, the channels for `pooled`.
+        """
         if self.variant == "none":
             return 1
         if self.variant == "random_projection":
