@@ -41,7 +41,7 @@ def run_segmentation(
     *,
     workers: int,
     alone: bool = True,
-    progress: Progress = Progress(),  # frozen
+    progress: Progress,
 ) -> dict[str, Any]:
     """All arms; writes segmentation.json and weights/federated.safetensors, and returns the former.
 

@@ -41,6 +41,7 @@ __all__ = [
     "network_images",
     "prepare_images",
     "prepared_case",
+    "save_volume",
     "segment_cases",
     "training_volumes",
     "true_mask",
@@ -196,7 +197,7 @@ def _prepare_one(case: SegmentCase, site: Site) -> CaseImages:
     try:
         images = prepared_case(case, site)
         if case.labelled:
-            _save_volume(case, images, site)
+            save_volume(case, images, site)
     except StudyError as error:
         return CaseImages(name, "set_aside", error.code, error.problem, error.fix)
     except Exception as error:  # noqa: BLE001  # a library's failure on one image must not stop the others
@@ -205,8 +206,8 @@ def _prepare_one(case: SegmentCase, site: Site) -> CaseImages:
     return CaseImages(name, "ready")
 
 
-def _save_volume(case: SegmentCase, images: Case, site: Site) -> None:
-    """Both sequences and the mask at the network's voxel size, cut to the brain."""
+def save_volume(case: SegmentCase, images: Case, site: Site) -> None:
+    """Both sequences and the mask at the network's voxel size, cut to the brain; InputError `mask-outside-brain`."""
     import SimpleITK as sitk
 
     from client.segment.segment import brain_box, to_spacing

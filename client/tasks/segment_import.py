@@ -41,7 +41,7 @@ def import_weights(site: Site, path: Path, *, name: str, sha256: str) -> Importe
     folder = installed_weights(site)
     if path.is_dir():
         bundle = read_bundle(path, sha256=sha256)
-        card = {
+        card: dict[str, Any] = {
             "what": f"MONAI bundle, version {bundle.version or 'unknown'}; its own licence holds; research use only",
             "source_sha256": bundle.sha256,
             "voxel_mm": BUNDLE_MM,
@@ -70,8 +70,7 @@ def _read_file(path: Path, sha256: str) -> tuple[dict[str, Any], NetworkSettings
     try:
         data, card = path.read_bytes(), json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         weights = load(data)
-        network = SegmentationSettings.model_validate({"network": card["network"]}).network
-        SegmentationSettings(working_mm=card["voxel_mm"])
+        network = SegmentationSettings(network=card["network"], working_mm=card["voxel_mm"]).network
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, ValidationError) as error:
         raise InputError(
             "weights-unreadable",
