@@ -53,7 +53,7 @@ def test_a_study_of_the_network_completes_and_tells_dice_by_site(tmp_path):
         e.action for e in state.exchanges
     ]
     assert [2, 3, 2] == [state.segmentation[site].cases for site in sorted(SIZES)]
-    assert (3, 3) == state.qualified["aachen"].training_cases
+    assert (4, 2) == state.qualified["aachen"].training_cases
     dices = []
     for site, path in federation.sites.items():
         with scores_file(open_site(path), "trial").open(newline="") as file:
@@ -160,7 +160,8 @@ def test_a_site_without_masks_does_not_qualify(tmp_path):
     federation = write_segment_federation(tmp_path, segment_protocol(), SIZES)
     path = federation.sites["cork"]
     manifest = path.parent / "manifest.csv"
-    rows = list(csv.DictReader(manifest.open(newline="")))
+    with manifest.open(newline="") as file:
+        rows = list(csv.DictReader(file))
     with manifest.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
@@ -215,7 +216,8 @@ def test_raw_images_to_masks_and_bad_ones_set_aside(tmp_path: Path):
     cohort = tmp_path / "cohort"
     made = call(sim_command, ["cohort", "--out", str(cohort), "--altered", "2", "--not-altered", "1", "--seed", "3"])
     assert 0 == made.exit_code
-    rows = list(csv.DictReader((cohort / "manifest.csv").open(newline="")))
+    with (cohort / "manifest.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
     (cohort / rows[0]["mask_path"]).write_bytes(b"not a mask")
     protocol, _ = at_size(Protocol(name="tiny"), "small")
     (tmp_path / "protocol.yaml").write_text(yaml.safe_dump(protocol.model_dump(mode="json")))
