@@ -15,6 +15,7 @@ from server.reporting.content import StudyContent
 from server.reporting.evaluation import server_view
 from server.reporting.model_files import write_model
 from server.reporting.report import write_report
+from server.reporting.segmentation_files import segmentation_figures, write_segmentation
 from server.state import StudyState
 
 __all__ = ["main"]
@@ -50,16 +51,23 @@ def status(study: Folder, as_json: AsJson = False) -> None:
 def report(study: Folder, out: Annotated[Path, typer.Option(help="folder to write")], as_json: AsJson = False) -> None:
     """Write report and model of a finished study from what the server holds: no case, no score.
 
+    Of a study of the segmentation network: its weights with their card, and Dice and HD95 by site.
+
     Example: fedmidline-study report --study runs/replay/study --out runs/study-report
     """
     state = _open(study)
-    if state.selection is None or not state.finished:
+    trained = state.selection is not None or state.trains == "segmentation"
+    if not state.finished or not trained:
         raise InputError(
             "study-not-finished",
             field="status",
             problem="The study has not reached its end.",
             fix="Resume it first; `fedmidline-study status` tells where it stands.",
         )
+    if state.trains == "segmentation":
+        path = write_segmentation(out, state)
+        say({"weights": str(path), **segmentation_figures(state)}, f"weights: {path}", as_json=as_json)
+        return
     content = _content(state)
     result = write_report(out, content, seed=state.protocol.seed)
     write_model(out / "model", state)

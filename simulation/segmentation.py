@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from client.segment.weights import install_weights, load_network, network_of
+from client.segment.weights import load_network, network_of
 from client.site import Site, open_site
 from client.tasks.segment_cases import prepare_images, segment_cases
 from client.tasks.segment_evaluate import CaseScore, score_segmentation, summary
 from client.tasks.segment_train import installed_weights, train_alone
 from common.config.protocol import Protocol
 from common.errors import InputError
+from server.reporting.segmentation_files import segmentation_figures, write_segmentation
 from simulation.arms import require_every_site
 from simulation.cohort.make_cohort import CohortSettings, make_cohort
 from simulation.replay import ReplayFolder, ReplaySettings, build_sites, federate, single_centre
@@ -43,7 +44,7 @@ def run_segmentation(
     alone: bool = True,
     progress: Progress,
 ) -> dict[str, Any]:
-    """All arms; writes segmentation.json and weights/federated.safetensors, and returns the former.
+    """All arms; writes segmentation.json and weights/segmentation.safetensors, and returns the former.
 
     alone: whether each site is also trained alone.  Seconds are of this call: what was done before took none.
     """
@@ -62,13 +63,7 @@ def run_segmentation(
         progress.stage("federated training: rounds")
         state = federate(folder, sites, settings, trains="segmentation", notify=progress.exchange)
     require_every_site(state)
-    card = {
-        "what": "whole-tumour network of a federated study on synthetic heads; research use only",
-        "cases": sum(sum(reply.training_cases) for reply in state.qualified.values()),
-        "rounds": state.rounds_done,
-        "voxel_mm": protocol.segmentation.working_mm,
-    }
-    sha256 = install_weights(state.weights, protocol.segmentation.network, out / "weights", FEDERATED, card)
+    weights = write_segmentation(out / "weights", state)
     scores = {FEDERATED: _scored(everyone, network_of(state.weights, protocol.segmentation.network, name=FEDERATED))}
     rivals = {POOLED: everyone, **({f"{name} alone": open_site(path) for name, path in sites.items()} if alone else {})}
     for name, site in rivals.items():
@@ -77,16 +72,12 @@ def run_segmentation(
             network = _trained(site, name.replace(" ", "-"), progress)
         scores[name] = _scored(everyone, network)
     result = {
-        "status": state.status(),
+        **segmentation_figures(state),
         "test_cases": len(scores[FEDERATED]),
         "arms": {name: _told(held) for name, held in scores.items()},
         "federated_minus_pooled": _told(scores[FEDERATED])["dice_mean"] - _told(scores[POOLED])["dice_mean"],
-        "sites": {
-            name: reply.model_dump(exclude={"site", "schema_version"}) for name, reply in state.segmentation.items()
-        },
         "uncertainty_with_dice": _rank_correlation(scores[FEDERATED]),
-        "losses": [exchange.loss for exchange in state.exchanges if exchange.loss is not None],
-        "weights_sha256": sha256,
+        "weights": str(weights),
         "seconds": folder.timings,
     }
     (out / "segmentation.json").write_text(json.dumps(result, indent=1), encoding="utf-8")

@@ -21,6 +21,7 @@ from client.tasks.segment_train import installed_weights, train_alone
 from common.errors import ConfigError, QuorumLost, StudyError
 from server.app import open_study
 from server.checkpoint import CHECKPOINT, load_checkpoint
+from server.cli import app as study_command
 from simulation.cli import app as sim_command
 from simulation.engines import run_local
 from tests.segment_site import segment_protocol, write_segment_federation, write_segment_site
@@ -61,6 +62,23 @@ def test_a_study_of_the_network_completes_and_tells_dice_by_site(tmp_path):
         assert state.segmentation[site].dice_mean == pytest.approx(np.mean(own), abs=1e-12)
         dices += own
     assert state.mean_dice() == pytest.approx(np.mean(dices), abs=1e-12)
+
+
+def test_the_studys_weights_come_into_a_hospital(tmp_path):
+    """`fedmidline-study report` writes them, `fedmidline-site segment import` takes them, and they draw the same masks."""
+    federation = write_segment_federation(tmp_path, segment_protocol({"rounds": 1}), SIZES)
+    state = run(federation)
+    site, out, call = federation.sites["bern"], tmp_path / "released", CliRunner().invoke
+
+    told = call(study_command, ["report", "--study", str(federation.study.parent), "--out", str(out), "--json"])
+    weights = json.loads(told.stdout)["weights"]
+    taken = call(site_command, ["segment", "import", weights, "--site", str(site), "--name", "theirs", "--json"])
+    scored = call(site_command, ["segment", "evaluate", "--site", str(site), "--weights", "theirs", "--json"])
+
+    assert json.loads(told.stdout)["mean_dice"] == state.mean_dice()
+    block = json.loads(taken.stdout)["protocol"]
+    assert (16, "theirs") == (block["visual"]["channels"], block["segmentation"]["weights"])
+    assert json.loads(scored.stdout)["dice_mean"] == state.segmentation["bern"].dice_mean
 
 
 def test_a_federation_of_one_site_is_its_training_alone(tmp_path):
