@@ -27,6 +27,8 @@ from client.tasks import (
     quantiles,
     repeats,
     score_cells,
+    segment_evaluate,
+    segment_round,
     train_round,
 )
 from common.errors import ProtocolMismatch, StudyError
@@ -42,6 +44,8 @@ from common.messages.quantiles import QuantilesRequest
 from common.messages.records import from_records, to_records
 from common.messages.repeats import RepeatsRequest
 from common.messages.score_cells import ScoreCellsRequest
+from common.messages.segment_evaluate import SegmentEvaluateRequest
+from common.messages.segment_round import SegmentRoundRequest
 from common.messages.train_round import TrainRoundRequest
 
 __all__ = ["app"]
@@ -145,6 +149,16 @@ def _train_round(message: Message, context: Context) -> Message:
 @app.query("score_cells")
 def _score_cells(message: Message, context: Context) -> Message:
     return _handle(message, context, ScoreCellsRequest, score_cells.answer)
+
+
+@app.train("segment_round")
+def _segment_round(message: Message, context: Context) -> Message:
+    return _handle(message, context, SegmentRoundRequest, segment_round.answer)
+
+
+@app.evaluate("segment_evaluate")
+def _segment_evaluate(message: Message, context: Context) -> Message:
+    return _handle(message, context, SegmentEvaluateRequest, segment_evaluate.answer)
 
 
 @app.evaluate("evaluate")

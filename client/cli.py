@@ -15,6 +15,7 @@ from client.disk import write_whole
 from client.ingest.table import TableSource, read_mapping
 from client.onboarding import COLUMNS, AsJson, SiteFile, onboarding
 from client.review_commands import review
+from client.segment_commands import segment
 from client.site import open_site
 from client.tasks.prepare_cohort import PreparationReport, prepare_cohort
 from client.withdraw_commands import withdrawing
@@ -26,6 +27,7 @@ __all__ = ["main"]
 
 app = new_command("What a hospital runs; nothing here sends anything.")
 app.add_typer(review, name="review")
+app.add_typer(segment, name="segment")
 
 app.add_typer(onboarding)
 app.add_typer(withdrawing)

@@ -50,11 +50,12 @@ def open_study(path: Path) -> tuple[StudySettings, StudyState]:
     if not checkpoint.exists():
         return settings, _new_study(settings, protocol, path.parent)
     state = load_checkpoint(checkpoint)
-    if state.protocol.fingerprint() != protocol.fingerprint() or set(state.sites) != set(settings.sites):
+    same = state.protocol.fingerprint() == protocol.fingerprint() and state.trains == settings.trains
+    if not same or set(state.sites) != set(settings.sites):
         raise ConfigError(
             "checkpoint-of-another-study",
-            field="protocol, sites",
-            problem="The folder holds a checkpoint of another protocol or of other sites.",
+            field="protocol, sites, trains",
+            problem="The folder holds a checkpoint of another protocol, of other sites or of another kind of study.",
             fix="Start in a new folder, or restore the study's own protocol and site list.",
         )
     return settings, state
@@ -67,6 +68,7 @@ def _new_study(settings: StudySettings, protocol: Protocol, folder: Path) -> Stu
         study=settings.name,
         protocol=protocol,
         sites=tuple(sorted(settings.sites)),
+        trains=settings.trains,
         replaces=settings.replaces,
         selection=fixed_selection(len(protocol.radiomics.names())) if fixed else None,
     )

@@ -19,6 +19,7 @@ from server.reporting.content import StudyContent
 from server.reporting.evaluation import retraining_view, server_view
 from server.reporting.model_files import write_model
 from server.reporting.report import write_report
+from server.reporting.segmentation_files import segmentation_figures, write_segmentation
 from server.standard_scale import combine_landmarks, read_landmarks, with_scale
 from server.state import StudyState
 
@@ -43,7 +44,7 @@ def status(study: Folder, as_json: AsJson = False) -> None:
         "study": state.study,
         "status": state.status(),
         "rounds_done": state.rounds_done,
-        "rounds": state.protocol.training.rounds,
+        "rounds": state.rounds,
         "excluded": state.excluded,
         "exchanges": [e.model_dump() for e in state.exchanges],
     }
@@ -57,16 +58,23 @@ def status(study: Folder, as_json: AsJson = False) -> None:
 def report(study: Folder, out: Annotated[Path, typer.Option(help="folder to write")], as_json: AsJson = False) -> None:
     """Write report and model of a finished study from what the server holds: no case, no score.
 
+    Of a study of the segmentation network: its weights with their card, and Dice and HD95 by site.
+
     Example: fedmidline-study report --study runs/replay/study --out runs/study-report
     """
     state = _open(study)
-    if state.selection is None or not state.finished:
+    trained = state.selection is not None or state.trains == "segmentation"
+    if not state.finished or not trained:
         raise InputError(
             "study-not-finished",
             field="status",
             problem="The study has not reached its end.",
             fix="Resume it first; `fedmidline-study status` tells where it stands.",
         )
+    if state.trains == "segmentation":
+        path = write_segmentation(out, state)
+        say({"weights": str(path), **segmentation_figures(state)}, f"weights: {path}", as_json=as_json)
+        return
     content = _content(state)
     result = write_report(out, content, seed=state.protocol.seed)
     write_model(out / "model", state)

@@ -7,10 +7,12 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from common.config.protocol import Protocol
+from common.config.study import Trains
 from common.messages.base import Array, Arrays
 from common.messages.harmoniser import Harmoniser
 from common.messages.model import ModelState
 from common.messages.qualify import QualifyReply
+from common.messages.segment_evaluate import SegmentEvaluateReply
 
 __all__ = ["Exchange", "FeatureMoments", "Origin", "Selection", "SiteStatus", "StudyState"]
 
@@ -86,6 +88,8 @@ class StudyState(_Value):
     icc: stability of every feature, where the protocol asks for it.
     histograms: of all sites, by set; site_histograms: of each site's test cases; score_cells: of all test cases
         where the protocol wants the AUC exact.
+    trains: the classifier, or the segmentation network.
+    segmentation: each site's Dice and HD95, where the study trains the segmentation network.
     taking_part: the sites whose replies the running phase adds up; the driver sets it.
     scratch: a phase's unfinished work.  A checkpoint keeps neither, so a phase that was interrupted starts
         again, but a finished round never does.
@@ -94,6 +98,7 @@ class StudyState(_Value):
     study: str
     protocol: Protocol
     sites: tuple[str, ...]
+    trains: Trains = "classifier"
     origin: Origin | None = None
     replaces: str = ""
     before: Arrays = Field(default_factory=dict)
@@ -111,6 +116,7 @@ class StudyState(_Value):
     histograms: Arrays = Field(default_factory=dict)
     site_histograms: Arrays = Field(default_factory=dict)
     score_cells: Arrays = Field(default_factory=dict)
+    segmentation: dict[str, SegmentEvaluateReply] = {}
     exchanges: tuple[Exchange, ...] = ()
     finished: bool = False
     taking_part: tuple[str, ...] = Field(default=(), exclude=True)
@@ -124,6 +130,12 @@ class StudyState(_Value):
     def active(self) -> tuple[str, ...]:
         """Sites that qualified, in the fixed order of their names."""
         return tuple(sorted(self.qualified))
+
+    @property
+    def rounds(self) -> int:
+        """Of training, by the protocol."""
+        part = self.protocol.segmentation.training if self.trains == "segmentation" else self.protocol.training
+        return part.rounds
 
     def model(self) -> ModelState:
         """The classifier as it travels; only after selection."""
@@ -141,6 +153,11 @@ class StudyState(_Value):
             visual_mean=self.moments.visual_mean,
             visual_deviation=self.moments.visual_deviation,
         )
+
+    def mean_dice(self) -> float | None:
+        """Of all sites' test cases alike, as on pooled data; None before, and without a test case."""
+        told = [(s.cases, s.dice_mean) for _, s in sorted(self.segmentation.items()) if s.dice_mean is not None]
+        return sum(n * mean for n, mean in told) / sum(n for n, _ in told) if told else None
 
     def require_harmoniser(self) -> Harmoniser:
         """What features go through; only after harmonise."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from common.config.study import Trains
 from common.errors import QuorumLost, StudyError
 from common.messages.anova import AnovaReply
 from common.messages.base import Refusal, Reply, Request
@@ -27,6 +28,8 @@ from common.messages.quantiles import QuantilesReply
 from common.messages.records import from_records, is_refusal, size_in_bytes, to_records
 from common.messages.repeats import RepeatsReply
 from common.messages.score_cells import ScoreCellsReply
+from common.messages.segment_evaluate import SegmentEvaluateReply
+from common.messages.segment_round import SegmentRoundReply
 from common.messages.train_round import TrainRoundReply
 from server.checkpoint import save_checkpoint
 from server.phases.base import Phase
@@ -34,6 +37,8 @@ from server.phases.baseline import Baseline
 from server.phases.evaluate import Evaluate
 from server.phases.harmonise import Harmonise
 from server.phases.qualify import Qualify
+from server.phases.segment import Segment
+from server.phases.segment_evaluate import SegmentEvaluate
 from server.phases.select import Select
 from server.phases.stability import Stability
 from server.phases.train import Train
@@ -41,7 +46,10 @@ from server.state import Exchange, SiteStatus, StudyState
 
 __all__ = ["PHASES", "run_study", "wait_for_sites"]
 
-PHASES: tuple[Phase, ...] = (Qualify(), Harmonise(), Stability(), Select(), Baseline(), Train(), Evaluate())
+PHASES: dict[Trains, tuple[Phase, ...]] = {
+    "classifier": (Qualify(), Harmonise(), Stability(), Select(), Baseline(), Train(), Evaluate()),
+    "segmentation": (Qualify(), Segment(), SegmentEvaluate()),
+}
 
 ANSWERS: dict[str, tuple[str, type[Reply]]] = {
     "qualify": ("query", QualifyReply),
@@ -55,6 +63,8 @@ ANSWERS: dict[str, tuple[str, type[Reply]]] = {
     "train_round": ("train", TrainRoundReply),
     "evaluate": ("evaluate", EvaluateReply),
     "score_cells": ("query", ScoreCellsReply),
+    "segment_round": ("train", SegmentRoundReply),
+    "segment_evaluate": ("evaluate", SegmentEvaluateReply),
 }
 """action -> Flower's message category, and the reply's type."""
 
@@ -93,7 +103,7 @@ def run_study(
     goes on from it.
     """
     nodes: dict[str, int] = {}
-    for phase in PHASES:
+    for phase in PHASES[state.trains]:
         state = _run_phase(grid, state, phase, nodes, checkpoint, notify)
     state = state.evolve(finished=True)
     save_checkpoint(checkpoint, state)
@@ -252,9 +262,11 @@ def _name_the_others(answers: _Answers, state: StudyState) -> None:
 
 def _pooled(replies: dict[str, Reply], value: str, cases: str) -> float | None:
     """The mean of a loss over all sites' cases; None where nobody has told it."""
-    rounds = [reply for _, reply in sorted(replies.items()) if isinstance(reply, TrainRoundReply)]
+    rounds = [reply for _, reply in sorted(replies.items()) if isinstance(reply, TrainRoundReply | SegmentRoundReply)]
     told = [
-        (getattr(r, value), getattr(r, cases)) for r in rounds if getattr(r, cases) and getattr(r, value) is not None
+        (getattr(r, value), getattr(r, cases))
+        for r in rounds
+        if getattr(r, cases, 0) and getattr(r, value, None) is not None
     ]
     return sum(loss * n for loss, n in told) / sum(n for _, n in told) if told else None
 

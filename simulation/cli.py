@@ -26,6 +26,7 @@ from simulation.replay import ReplaySettings
 from simulation.run_replay import Progress as ReplayProgress
 from simulation.run_replay import run_replay
 from simulation.run_search import parse_grid, run_search
+from simulation.segmentation import run_segmentation
 from simulation.segmenter import train_synthetic_segmenter
 from simulation.size import at_size
 from simulation.statistics.commands import statistics
@@ -183,6 +184,51 @@ def search_settings(
         table = run_search(out, values, folds=folds, how=partition, sites=sites, resume=resume, progress=progress)
     say(table, _search_table(table), as_json=as_json)
     screen.print(f"written: {out / 'search.json'}", soft_wrap=True)
+
+
+@app.command()
+def segmentation(
+    out: Annotated[Path, typer.Option(help="folder of the run; what is finished in it is not done again")],
+    protocol: Annotated[Path, typer.Option(help="protocol file; segmentation.training says how")] = RECOMMENDED,
+    size: Size = "small",
+    engine: Annotated[Literal["local", "ray", "loopback"], typer.Option(help="carrier of the messages")] = "local",
+    partition: Annotated[Partition, typer.Option(help="who holds which case")] = "scanner",
+    sites: Annotated[int, typer.Option(help="how many, unless by scanner")] = 3,
+    rounds: Annotated[int, typer.Option(help="0: as the protocol says")] = 0,
+    alone: Annotated[bool, typer.Option(help="train each site alone, too")] = True,
+    seed: Seed = 1,
+    altered: Altered = 30,
+    not_altered: NotAltered = 30,
+    workers: Workers = 2,
+    as_json: AsJson = False,
+) -> None:
+    """The segmentation network federated, beside pooled data and each site alone: Dice and HD95 on held-out cases.
+
+    Stopped (exit code 4), the same command goes on after the last whole round.
+
+    Example: fedmidline-sim segmentation --out runs/segmentation --altered 30 --not-altered 30
+    """
+    chosen = parse_settings(Protocol, read_settings_text(protocol), source=protocol.name)
+    if rounds:
+        training = chosen.segmentation.training.model_copy(update={"rounds": rounds})
+        network = chosen.segmentation.model_copy(update={"training": training})
+        chosen = chosen.model_copy(update={"segmentation": network})
+    chosen, _ = at_size(chosen, size)
+    with _bars() as bars:
+        report = run_segmentation(
+            out,
+            chosen,
+            ReplaySettings(engine, partition, sites),
+            CohortSettings(seed, size, altered, not_altered),
+            workers=workers,
+            alone=alone,
+            progress=_replay_progress(bars),
+        )
+    table = Table("arm", "mean Dice", "lowest", "HD95 mm", "cases", title=report["status"])
+    for name, arm in report["arms"].items():
+        distance = "-" if arm["hd95_mean_mm"] is None else f"{arm['hd95_mean_mm']:.1f}"
+        table.add_row(name, f"{arm['dice_mean']:.3f}", f"{arm['dice_lowest']:.3f}", distance, str(arm["cases"]))
+    say(report, table, as_json=as_json)
 
 
 @app.command()

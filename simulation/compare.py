@@ -208,7 +208,7 @@ def _nothing(maps: VisualMaps) -> VisualMaps:
 
 
 def _channel_means(replica: Replica) -> _Judged:
-    channels = replica.protocol.visual.channels
+    channels = replica.protocol.visual.map_channels
 
     def average(maps: VisualMaps) -> VisualMaps:
         rows = [row.reshape(channels, -1).mean(axis=1, dtype=np.float64) for row in maps]

@@ -18,9 +18,10 @@ from typing import Any, Literal
 
 import yaml
 
-from client.site import open_site
+from client.site import Site, open_site
 from client.tasks.prepare_cohort import PreparationReport, prepare_cohort
 from common.config.protocol import Protocol
+from common.config.study import Trains
 from common.errors import InputError
 from server.checkpoint import CHECKPOINT
 from server.state import Exchange, StudyState
@@ -28,7 +29,7 @@ from simulation.engines import ENGINES
 from simulation.partition import Partition, partition
 from simulation.split import stratified_split
 
-__all__ = ["ReplayFolder", "ReplaySettings", "build_sites", "federate", "prepare", "read_rows"]
+__all__ = ["ReplayFolder", "ReplaySettings", "build_sites", "federate", "prepare", "read_rows", "single_centre"]
 
 EVERYONE = "single-centre"
 
@@ -92,6 +93,13 @@ def prepare(
     progress: Callable[[int, int, str], None] = lambda _done, _all, _text: None,
 ) -> PreparationReport:
     """Split the cohort, write the single centre's files, prepare every case once."""
+    site = single_centre(folder, manifest, workers=workers)
+    with folder.timed("prepare"):
+        return prepare_cohort(site, progress=progress)
+
+
+def single_centre(folder: ReplayFolder, manifest: Path, *, workers: int) -> Site:
+    """Split the cohort and write the files of one centre that holds all cases."""
     _write_yaml(folder.protocol_file, folder.protocol.model_dump(mode="json"))
     rows = read_rows(manifest)
     protocol = folder.protocol
@@ -104,9 +112,7 @@ def prepare(
             if row.get(column):
                 row[column] = str((manifest.parent / row[column]).resolve())
     _write_site(folder, folder.single_centre, rows, EVERYONE, workers=workers)
-    site = open_site(folder.single_centre)
-    with folder.timed("prepare"):
-        return prepare_cohort(site, progress=progress)
+    return open_site(folder.single_centre)
 
 
 def build_sites(folder: ReplayFolder, settings: ReplaySettings, manifest: Path) -> dict[str, Path]:
@@ -136,6 +142,7 @@ def federate(
     sites: Mapping[str, Path],
     settings: ReplaySettings,
     *,
+    trains: Trains = "classifier",
     notify: Callable[[Exchange], None] = lambda _: None,
 ) -> StudyState:
     """Run the folder's study over the sites on the engine asked for."""
@@ -144,7 +151,12 @@ def federate(
     _write_yaml(folder.protocol_file, folder.protocol.model_dump(mode="json"))
     _write_yaml(
         folder.study,
-        {"name": folder.study_name, "protocol": str(folder.protocol_file.resolve()), "sites": sorted(sites)},
+        {
+            "name": folder.study_name,
+            "protocol": str(folder.protocol_file.resolve()),
+            "sites": sorted(sites),
+            "trains": trains,
+        },
     )
     return ENGINES[settings.engine](folder.study, [sites[name] for name in sorted(sites)], notify=notify)
 

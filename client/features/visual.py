@@ -13,7 +13,7 @@ import torch
 from common.catalogue import SEQUENCES
 from common.config.visual import BOTTLENECK_CHANNELS, SLICE_FACTOR, VisualSettings
 from common.errors import InputError
-from common.networks.unet import deepest_map
+from common.networks.segmentation_network import deepest_map
 from common.seeds import stream
 
 __all__ = ["as_stored", "cut_out", "extract_visual", "project"]

@@ -1,40 +1,71 @@
-"""segment: the whole tumour (with oedema) by the U-Net (METHOD R17)."""
+"""segment: the whole tumour (with oedema) by the network, and how sure it was (METHOD R17)."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 import torch
+from monai.inferers.utils import sliding_window_inference
 from scipy import ndimage
 
-from client.segment.weights import load_network
-from common.config.segmentation import SegmentationSettings
+from common.config.segmentation import HALVINGS, SegmentationSettings
 from common.errors import InputError
 
-__all__ = ["segment_whole_tumour"]
+__all__ = ["Segmentation", "brain_box", "segment_whole_tumour", "to_spacing"]
 
-MULTIPLE = 8
-"""Edges the network takes: three halvings."""
+MULTIPLE = 1 << HALVINGS
+"""Edges the network takes."""
+MIRRORS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "none": ((),),
+    "left_right": ((), (2,)),
+    "all": tuple(axes for size in range(4) for axes in combinations((0, 1, 2), size)),
+}
+"""Axes (z, y, x) of each pass; x is left and right on the analysis grid."""
 
 Volume = np.ndarray[Any, np.dtype[np.float32]]
 
 
-def segment_whole_tumour(
-    t1ce: sitk.Image, flair: sitk.Image, brain_mask: sitk.Image, settings: SegmentationSettings, *, device: str
-) -> sitk.Image:
-    """A binary mask on the images' grid; inputs are z-scored in the brain and zero outside.
+@dataclass(frozen=True)
+class Segmentation:
+    """mask: binary, on the images' grid.
 
-    The network runs once on the brain at `working_mm`; its probability, not its mask, is brought back.
+    uncertainty: mean binary entropy, in bits, of the network's probability over the voxels of the mask: 0 where it was
+        sure of every voxel, 1 where it guessed.  The review shows uncertain cases first.
+    volume_spread: standard deviation of the volume over the mirrored passes, over its mean; 0 with a single pass.
+    """
+
+    mask: sitk.Image
+    uncertainty: float
+    volume_spread: float
+
+
+def segment_whole_tumour(
+    t1ce: sitk.Image,
+    flair: sitk.Image,
+    brain_mask: sitk.Image,
+    settings: SegmentationSettings,
+    *,
+    network: torch.nn.Module,
+    device: str,
+) -> Segmentation:
+    """Inputs are z-scored in the brain and zero outside.
+
+    The network runs on the brain at `working_mm`, at once or in windows, and on its mirror images where the protocol
+    says so; the mean probability, not its mask, is brought back to the images' grid.
     InputError `no-tumour-found` when nothing is left after tidying.
     """
-    coarse = [_at(image, settings.working_mm) for image in (t1ce, flair, brain_mask)]
+    coarse = [to_spacing(image, settings.working_mm) for image in (t1ce, flair, brain_mask)]
     brain = sitk.GetArrayFromImage(coarse[2]) > 0.5
-    box = _box(brain)
+    box = brain_box(brain)
     cube = np.stack([sitk.GetArrayFromImage(image)[box] for image in coarse[:2]])
+    passes = [_run(cube, axes, network, settings.window_voxels, device) for axes in MIRRORS[settings.flips]]
+    volumes = [float((one[brain[box]] > settings.threshold).sum()) for one in passes]
     probability = np.zeros(brain.shape, np.float32)
-    probability[box] = _run(cube, load_network(settings, device=device), device)
+    probability[box] = np.mean(passes, axis=0)
     probability[~brain] = 0
     soft = sitk.GetImageFromArray(probability)
     soft.CopyInformation(coarse[2])
@@ -50,11 +81,11 @@ def segment_whole_tumour(
         )
     result = sitk.GetImageFromArray(mask.astype(np.uint8))
     result.CopyInformation(t1ce)
-    return result
+    return Segmentation(result, _entropy(fine[mask]), float(np.std(volumes) / max(float(np.mean(volumes)), 1.0)))
 
 
-def _at(image: sitk.Image, spacing_mm: float) -> sitk.Image:
-    """The image with cubic voxels of the network's size."""
+def to_spacing(image: sitk.Image, spacing_mm: float) -> sitk.Image:
+    """The image, float32, with cubic voxels of the network's size."""
     image = sitk.Cast(image, sitk.sitkFloat32)
     if np.allclose(image.GetSpacing(), spacing_mm, rtol=1e-3):
         return image
@@ -67,20 +98,33 @@ def _at(image: sitk.Image, spacing_mm: float) -> sitk.Image:
     )
 
 
-def _box(brain: np.ndarray[Any, Any]) -> tuple[slice, ...]:
+def brain_box(brain: np.ndarray[Any, Any]) -> tuple[slice, ...]:
     """The brain's bounding box, a little wider."""
     where = ndimage.find_objects(brain.astype(np.int8))[0]
     return tuple(slice(max(0, s.start - 4), min(n, s.stop + 4)) for s, n in zip(where, brain.shape, strict=True))
 
 
-def _run(cube: Volume, network: torch.nn.Module, device: str) -> Volume:
-    """Probability of each voxel; the cube is padded to edges the network takes."""
+def _run(cube: Volume, axes: tuple[int, ...], network: torch.nn.Module, window: int, device: str) -> Volume:
+    """Probability of each voxel, from the cube mirrored along `axes` and turned back.
+
+    The cube is padded with zeros to edges the network takes.
+    """
     shape = cube.shape[1:]
     padded = np.pad(cube, [(0, 0), *[(0, -n % MULTIPLE) for n in shape]])
+    mirrored = np.flip(padded, [axis + 1 for axis in axes])
+    volume = torch.from_numpy(np.ascontiguousarray(mirrored[None])).to(device)
     with torch.no_grad():
-        logits = network(torch.from_numpy(padded[None]).to(device))
+        logits = _in_windows(volume, network, window) if window else network(volume)
+    probability = torch.sigmoid(logits)[0, 0].cpu().numpy()
     inside = tuple(slice(0, n) for n in shape)
-    return np.asarray(torch.sigmoid(logits)[0, 0].cpu().numpy()[inside], np.float32)
+    return np.asarray(np.flip(probability, axes)[inside], np.float32)
+
+
+def _in_windows(volume: torch.Tensor, network: torch.nn.Module, window: int) -> torch.Tensor:
+    """Logits, in cubes that overlap by half, their middles weighing more than their edges."""
+    size = (window,) * 3
+    logits: torch.Tensor = sliding_window_inference(volume, size, 1, network, overlap=0.5, mode="gaussian")
+    return logits
 
 
 def _tidy(mask: np.ndarray[Any, Any], fewest_voxels: float) -> np.ndarray[Any, Any]:
@@ -90,3 +134,9 @@ def _tidy(mask: np.ndarray[Any, Any], fewest_voxels: float) -> np.ndarray[Any, A
     sizes[0] = 0
     # A tumour may have satellites; a crumb a twentieth of it is more often a vessel or a patch of noise.
     return np.asarray((sizes >= max(fewest_voxels, sizes.max() / 20, 1))[labels])
+
+
+def _entropy(probability: np.ndarray[Any, Any]) -> float:
+    """Mean of -p log2 p - (1 - p) log2 (1 - p)."""
+    p = np.clip(probability.astype(np.float64), 1e-12, 1 - 1e-12)
+    return float(np.mean(-p * np.log2(p) - (1 - p) * np.log2(1 - p)))

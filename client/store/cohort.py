@@ -34,6 +34,7 @@ __all__ = [
     "find_members",
     "read_radiomics",
     "read_repeats",
+    "split_cases",
 ]
 
 FeatureRepeats = np.ndarray[Any, np.dtype[np.float64]]  # cases x perturbations x features
@@ -96,7 +97,7 @@ def read_repeats(
 ) -> FeatureRepeats:
     """(training cases measured repeatedly, perturbations, features); without cases (0, 0, features)."""
     store, ready = FeatureStore(settings.cache), _ready(rows, keys, settings)
-    is_test = _split([row for row, _ in ready], settings, protocol) if ready else np.zeros(0, bool)
+    is_test = split_cases([row for row, _ in ready], settings, protocol) if ready else np.zeros(0, bool)
     found = [store.repeats(key) for (_, key), test in zip(ready, is_test, strict=True) if not test]
     kept = [repeats for repeats in found if repeats is not None]
     return np.stack(kept) if kept else np.zeros((0, 0, len(protocol.radiomics.names())))
@@ -129,7 +130,7 @@ def find_members(
             fix="Run `fedmidline-site prepare` at the site.",
         )
     kept = tuple(row for row, _ in ready)
-    return Members(kept, tuple(key for _, key in ready), _split(kept, settings, protocol))
+    return Members(kept, tuple(key for _, key in ready), split_cases(kept, settings, protocol))
 
 
 def read_radiomics(members: Members, settings: SiteSettings, protocol: Protocol) -> FeatureTable:
@@ -173,8 +174,11 @@ def _require_finite(table: FeatureTable, rows: Sequence[CaseRow], site: str) -> 
         )
 
 
-def _split(rows: Sequence[CaseRow], settings: SiteSettings, protocol: Protocol) -> CaseFlags:
-    """The manifest's, or drawn: cases that were drawn before keep their side, new ones fill up the share."""
+def split_cases(rows: Sequence[CaseRow], settings: SiteSettings, protocol: Protocol) -> CaseFlags:
+    """Which of these cases are tested: the manifest's word where every row has one, else drawn, stratified by class.
+
+    Cases that were drawn before keep their side, new ones fill up the share.
+    """
     if all(row.split for row in rows):
         return np.array([row.split == "test" for row in rows])
     fraction = protocol.split.test_fraction

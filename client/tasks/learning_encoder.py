@@ -17,6 +17,7 @@ from client.store.cohort import ScoredCases, TestCases, TrainingCases
 from client.store.fingerprints import FingerprintBook
 from client.store.prepared_store import PreparedStore
 from client.tasks.case_keys import case_keys, open_queue, review_required
+from client.tasks.segment_cases import network_images
 from client.training.backbone import Backbone, encoder_part
 from common.errors import Refused
 from common.messages.model import ModelState
@@ -53,8 +54,7 @@ def backbone_of(cases: ScoredCases, site: Site) -> Backbone:
             continue
         case = store.load(keys.preparation, name)
         mask = queue.masks.get(keys.mask) if keys.mask else case.tumour_mask
-        images = case.network_t1ce or case.t1ce, case.network_flair or case.flair
-        cubes.append(cut_out(*images, mask, protocol.visual))
+        cubes.append(cut_out(*network_images(case), mask, protocol.visual))
     if absent:
         raise Refused(
             "images-missing",
@@ -65,5 +65,6 @@ def backbone_of(cases: ScoredCases, site: Site) -> Backbone:
             local=", ".join(absent),
         )
     # A copy: its weights are swapped while it runs, and sites in threads of one process share the loaded one.
-    network = deepcopy(load_network(protocol.segmentation, device=device))
+    installed = site.settings.cache / "weights"
+    network = deepcopy(load_network(protocol.segmentation, device=device, installed=installed))
     return Backbone(network, tuple(cubes), protocol.visual.variant == "pooled", device)

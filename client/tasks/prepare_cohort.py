@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from client.case import Case, CaseRow, StepRecord, methods_text
 from client.disk import disk_faults
@@ -33,17 +33,16 @@ from client.store.quarantine import Quarantined, write_quarantine
 from client.store.salt import site_salt
 from client.tasks.case_keys import CaseKeys, case_keys, feature_keys, keeps_images, open_queue, review_required
 from client.tasks.require_preprocessing import require_preprocessing
+from client.tasks.segment_cases import network_images
 from client.tasks.side_by_side import side_by_side
 from common.arrays import FeatureArray
 from common.errors import InputError, StudyError
 from common.seeds import stream
 
-if TYPE_CHECKING:
-    import SimpleITK as sitk
-
 __all__ = ["CaseOutcome", "PreparationReport", "prepare_cohort"]
 
 SCRATCH = ".scratch"
+NETWORK_PROSE = {"unet": "A 2-channel U-Net", "segresnet": "A SegResNet with absent sequences set to zero"}
 
 
 @dataclass(frozen=True)
@@ -231,6 +230,7 @@ def _segmented(row: CaseRow, site: Site, clock: _Clock) -> Case:
     from client.device import choose_device
     from client.preprocess.preprocess import preprocess
     from client.segment.segment import segment_whole_tumour
+    from client.segment.weights import load_network
 
     settings = site.protocol.segmentation
     cache = site.settings.cache
@@ -240,14 +240,20 @@ def _segmented(row: CaseRow, site: Site, clock: _Clock) -> Case:
     clock.lap("preprocess")
     if settings.source == "network":
         device = choose_device(site.settings.device)
+        network = load_network(settings, device=device, installed=cache / "weights")
+        sure: tuple[tuple[str, float], ...] = ()
         try:
-            mask = segment_whole_tumour(*_network_images(case), case.brain_mask, settings, device=device)
+            found = segment_whole_tumour(
+                *network_images(case), case.brain_mask, settings, network=network, device=device
+            )
+            mask, sure = found.mask, (("uncertainty", found.uncertainty), ("volume_spread", found.volume_spread))
         except InputError as error:
             if not review_required(site) or error.code != "no-tumour-found":
                 raise
             # The reader draws what the network missed.
             mask = case.brain_mask * 0  # type: ignore[operator]  # preprocess has set it
-        case = case.evolve(StepRecord("segment", "A 2-channel U-Net segmented the whole tumour."), tumour_mask=mask)
+        record = StepRecord("segment", f"{NETWORK_PROSE[settings.network.architecture]} segmented the whole tumour.")
+        case = case.evolve(record, tumour_mask=mask, quality=(*case.quality, *sure))
     elif case.tumour_mask is None:
         raise InputError(
             "mask-missing",
@@ -272,8 +278,8 @@ def _measured(case: Case, key: str, site: Site, doubts: tuple[str, ...], clock: 
     clock.lap("radiomics")
     repeats, more_doubts = _repeats(case, key, site)
     clock.lap("repeats")
-    network = load_visual_network(protocol, device=device)
-    images = _network_images(case)
+    network = load_visual_network(protocol, device=device, installed=site.settings.cache / "weights")
+    images = network_images(case)
     visual = extract_visual(*images, case.tumour_mask, protocol.visual, network=network, device=device)
     clock.lap("visual")
     return CaseFeatures(
@@ -285,11 +291,6 @@ def _measured(case: Case, key: str, site: Site, doubts: tuple[str, ...], clock: 
         repeats=repeats,
         provenance={**feature_versions(), "feature_fingerprint": protocol.feature_fingerprint()},
     )
-
-
-def _network_images(case: Case) -> tuple[sitk.Image, sitk.Image]:
-    """What the network was trained on: the branch without bias correction, where there is one."""
-    return case.network_t1ce or case.t1ce, case.network_flair or case.flair
 
 
 def _repeats(case: Case, key: str, site: Site) -> tuple[FeatureArray | None, tuple[str, ...]]:

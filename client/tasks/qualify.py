@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from client.site import Site
 from client.store.cohort import SiteCohort
+from client.store.prepared_store import PreparedStore
 from client.store.split_book import SplitBook
 from client.tasks.load_cohort import case_design, load_cohort
 from common.arrays import CaseFlags, FeatureVector
@@ -33,6 +35,8 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
             problem="The site's protocol differs from the study's in these fields.",
             fix="Install the study's protocol file at the site.",
         )
+    if request.trains == "segmentation":
+        return _with_masks(site)
     phantom = _check_values(site)
     cohort = load_cohort(site, visual=False)
     training = _by_class(cohort.training.table.altered)
@@ -52,7 +56,7 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
             problem=f"The site has fewer than {protocol.federation.min_cases} training cases.",
             fix="Add cases, or agree on a lower minimum in the protocol.",
         )
-    _remember_split(site, cohort)
+    _remember_split(site, cohort.training.pseudonyms, cohort.test.pseudonyms)
     versions = {package: version(package) for package in PACKAGES}
     return QualifyReply(
         site=name,
@@ -64,12 +68,34 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
     )
 
 
-def _remember_split(site: Site, cohort: SiteCohort) -> None:
+def _remember_split(site: Site, training: Iterable[str], test: Iterable[str]) -> None:
     """So that a case which this study learns from is never tested by a later one that goes on from it."""
-    sides = dict.fromkeys(cohort.training.pseudonyms, False) | dict.fromkeys(cohort.test.pseudonyms, True)
+    sides = dict.fromkeys(training, False) | dict.fromkeys(test, True)
     protocol, settings = site.protocol, site.settings
     fraction = protocol.split.test_fraction
     SplitBook(settings.cache, site=settings.name, seed=protocol.seed, test_fraction=fraction).remember(sides)
+
+
+def _with_masks(site: Site) -> QualifyReply:
+    """Counts of the cases the segmentation network may learn from and be judged by; refuses as `training_volumes`."""
+    from client.tasks.segment_cases import segment_cases, training_volumes
+
+    fitted = set(training_volumes(site).names)
+    ready = PreparedStore(site.settings.cache)
+    cases = [case for case in segment_cases(site) if case.labelled and ready.has(case.images)]
+
+    tested = {case.row.pseudonym for case in cases if case.test}
+    _remember_split(site, fitted, tested)
+
+    def counts(pseudonyms: set[str]) -> tuple[int, int]:
+        return _by_class(np.array([case.row.altered for case in cases if case.row.pseudonym in pseudonyms], dtype=bool))
+
+    return QualifyReply(
+        site=site.settings.name,
+        training_cases=counts(fitted),
+        test_cases=counts(tested),
+        versions={"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+    )
 
 
 def _batches(site: Site, cohort: SiteCohort) -> tuple[str, ...]:

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from client.visual_maps import VisualMaps
-from common.networks.first_weights import ENCODER, encoder_shapes
-from common.networks.unet import deepest_map
+from common.networks.first_weights import ENCODER
+from common.networks.segmentation_network import deepest_map
 
 __all__ = ["Backbone", "encoder_part"]
 
@@ -64,8 +64,8 @@ class Backbone:
         """(cases, length), raw, as they would be stored; C order of channel, z, y, x."""
         own = dict(self.network.named_parameters())
         tuned = {}
-        for name in encoder_shapes():
-            offset = offsets[f"{ENCODER}{name}"]
+        for key, offset in offsets.items():
+            name = key.removeprefix(ENCODER)
             tuned[f"network.{name}"] = own[name].detach().to(offset.dtype) + offset
         kind = next(iter(tuned.values())).dtype
         cubes = torch.from_numpy(np.stack([self.cubes[int(i)] for i in cases])).to(self.device, kind)

@@ -33,7 +33,7 @@ FEATURES_VERSION = 3
 3: the cube's centre is rounded upwards, where halves went to the even voxel."""
 
 
-NOT_MADE_BY = {"segmentation": {"review", "second_reader_fraction"}}
+NOT_MADE_BY = {"segmentation": {"review", "second_reader_fraction", "training"}}
 
 
 class Protocol(Settings):
@@ -68,6 +68,12 @@ class Protocol(Settings):
             raise ValueError("training.encoder_rate needs visual.variant bottleneck or pooled: maps to learn through")
         if self.selection.k > len(self.radiomics.names()):
             raise ValueError(f"selection.k is {self.selection.k}, more than radiomics measures")
+        own_map = self.visual.variant not in {"none", "unet2d"}
+        if own_map and self.visual.channels != self.segmentation.network.deepest:
+            raise ValueError(
+                f"visual.channels is {self.visual.channels}, but the deepest map of segmentation.network has "
+                f"{self.segmentation.network.deepest}; write that number"
+            )
         return self
 
     def fingerprint(self) -> str:
@@ -82,6 +88,10 @@ class Protocol(Settings):
         """SHA-256 over what changes a brain's percentiles: all of the preprocessing but its last step."""
         return _digest(self.preprocessing.model_dump(mode="json", exclude={"normalisation", "standard_scale"}))
 
+    def image_fingerprint(self) -> str:
+        """SHA-256 over the settings that make a case's images, whatever network looks at them."""
+        return _digest(self._made_by("schema_version", "preprocessing"))
+
     def feature_fingerprint(self) -> str:
         """SHA-256 over what changes a case's features: the key of the sites' caches.
 
@@ -91,7 +101,8 @@ class Protocol(Settings):
         return _digest({**made_by, "features_version": FEATURES_VERSION})
 
     def _made_by(self, *parts: str) -> dict[str, object]:
-        """These settings without those of the review: the accepted mask itself is part of a case's key.
+        """These settings without those that change no case: of the review (the accepted mask itself is part of a case's
+        key) and of the network's training (its weights are).
 
         Which sequences are measured counts only where it is not both, so that caches outlive the setting's arrival.
         """

@@ -9,7 +9,9 @@ from pydantic import Field
 
 from common.config.base import Settings
 
-__all__ = ["StudySettings"]
+__all__ = ["StudySettings", "Trains"]
+
+Trains = Literal["classifier", "segmentation"]
 
 SiteName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")]
 
@@ -18,6 +20,7 @@ class StudySettings(Settings):
     """The coordinator's file.  Relative paths start at the folder of the file itself.
 
     sites: every hospital that is expected; each is named in every round, whether it answers or not.
+    trains: the fused classifier, or the segmentation network (from scratch, as segmentation.training says).
     join_timeout_s: how long to wait for them before the first phase.
     start: a released model to go on from: a version's folder, or a folder of releases, whose current version is meant.
         Harmonisation, standardisation and signature are then the release's, and training starts from its weights.
@@ -28,6 +31,7 @@ class StudySettings(Settings):
     name: SiteName
     protocol: Path
     sites: Annotated[tuple[SiteName, ...], Field(min_length=1)]
+    trains: Trains = "classifier"
     join_timeout_s: Annotated[float, Field(gt=0)] = 120.0
     start: Path | None = None
     replaces: str = ""

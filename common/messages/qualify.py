@@ -9,16 +9,21 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from common.config.study import Trains
 from common.messages.base import Array, Reply, Request
 
 __all__ = ["QualifyReply", "QualifyRequest"]
 
 
 class QualifyRequest(Request):
-    """`protocol` in full, so that a site which differs can name the field that differs."""
+    """`protocol` in full, so that a site which differs can name the field that differs.
+
+    trains: a study of the segmentation network asks for cases with masks instead of cases with features.
+    """
 
     action: ClassVar[str] = "qualify"
     protocol: dict[str, Any]
+    trains: Trains = "classifier"
 
 
 class QualifyReply(Reply):

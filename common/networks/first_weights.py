@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from common.config.protocol import Protocol
+from common.config.segmentation import NetworkSettings
 from common.networks.fused_head import initial_weights
-from common.networks.unet import build_unet, deepest_map
+from common.networks.segmentation_network import SegmentationNetwork
 
 __all__ = ["ENCODER", "encoder_shapes", "first_weights"]
 
@@ -29,12 +30,13 @@ def first_weights(protocol: Protocol, signature: int) -> dict[str, np.ndarray[An
     head = initial_weights(protocol.visual.length, signature, protocol.head, seed=protocol.seed)
     if not protocol.training.encoder_rate:
         return head
-    return {**head, **{f"{ENCODER}{name}": np.zeros(shape, np.float32) for name, shape in encoder_shapes().items()}}
+    shapes = encoder_shapes(protocol.segmentation.network)
+    return {**head, **{f"{ENCODER}{name}": np.zeros(shape, np.float32) for name, shape in shapes.items()}}
 
 
 @lru_cache(maxsize=1)
-def encoder_shapes() -> dict[str, tuple[int, ...]]:
+def encoder_shapes(settings: NetworkSettings) -> dict[str, tuple[int, ...]]:
     """The segmentation network's weights that its deepest map depends on, found by a backward pass."""
-    network = build_unet()
-    deepest_map(network, torch.ones(1, 2, SMALLEST, SMALLEST, SMALLEST)).sum().backward()
+    network = SegmentationNetwork(settings)
+    network.deepest(torch.ones(1, 2, SMALLEST, SMALLEST, SMALLEST)).sum().backward()
     return {name: tuple(value.shape) for name, value in network.named_parameters() if value.grad is not None}

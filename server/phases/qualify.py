@@ -31,6 +31,7 @@ class Qualify(Phase):
         return QualifyRequest(
             fingerprint=state.protocol.fingerprint(),
             protocol=state.protocol.model_dump(mode="json"),
+            trains=state.trains,
         )
 
     def conclude(self, state: StudyState, replies: Mapping[str, Reply]) -> StudyState:

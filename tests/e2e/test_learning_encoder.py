@@ -28,6 +28,7 @@ from client.training.fused import train_plain
 from client.training.local_task import LocalTask
 from client.training.train import train_locally
 from client.visual_maps import VisualMaps
+from common.config.segmentation import UNetSettings
 from common.config.training import TrainingSettings
 from common.errors import Refused
 from common.messages.harmoniser import Harmoniser
@@ -121,7 +122,7 @@ def test_the_gradient_that_reaches_the_encoder_is_the_losss(federation):
     step = train_plain(task, precision=torch.float64)
     rng = np.random.default_rng(0)
 
-    for name in rng.permutation(sorted(f"{ENCODER}{n}" for n in encoder_shapes() if "bias" not in n))[:2]:
+    for name in rng.permutation(sorted(f"{ENCODER}{n}" for n in encoder_shapes(UNetSettings()) if "bias" not in n))[:2]:
         place = np.unravel_index(np.abs(step.changes[name]).argmax(), step.changes[name].shape)
         losses = []
         for sign in (1, -1):
@@ -150,7 +151,7 @@ def test_a_frozen_encoder_learns_nothing_and_a_free_one_fits_better(federation, 
 
     assert after["free"] < after["frozen"]
     moved = [name for name, w in trained.weights.items() if name.startswith(ENCODER) and np.abs(w).max() > 0]
-    assert set(moved) == {f"{ENCODER}{name}" for name in encoder_shapes()}
+    assert set(moved) == {f"{ENCODER}{name}" for name in encoder_shapes(UNetSettings())}
 
 
 @pytest.mark.slow

@@ -111,5 +111,6 @@ def test_no_tumour_is_told():
     blank.SetSpacing((2, 2, 2))
     brain = sitk.Cast(blank + 1, sitk.sitkUInt8)
 
+    network = load_network(SegmentationSettings(), device="cpu")
     with pytest.raises(InputError, match="no-tumour-found"):
-        segment_whole_tumour(blank, blank, brain, SegmentationSettings(), device="cpu")
+        segment_whole_tumour(blank, blank, brain, SegmentationSettings(), network=network, device="cpu")
