@@ -7,13 +7,14 @@ time.  `split_table` is the only maker of both, so the two never overlap.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 from common.arrays import CaseFlags, FeatureArray
-from common.errors import Refused
+from common.errors import InputError, Refused
 
-__all__ = ["FeatureTable", "TestTable", "TrainingTable", "require_training", "split_table"]
+__all__ = ["FeatureTable", "TestTable", "TrainingTable", "require_same_features", "require_training", "split_table"]
 
 
 @dataclass(frozen=True)
@@ -74,4 +75,23 @@ def require_training(table: FeatureTable) -> None:
             field=type(table).__name__,
             problem="Something tried to learn from cases that are not training cases.",
             fix="Pass the training view of the cohort.",
+        )
+
+
+def require_same_features(tables: Sequence[FeatureTable]) -> None:
+    """InputError `features-differ` names the first table that lacks features, has others or another order.
+
+    Sums of columns that mean different things would look like any other sum.
+    """
+    names = tables[0].names
+    for number, table in enumerate(tables[1:], 2):
+        if table.names == names:
+            continue
+        lacking, strange = ([n for n in a if n not in set(b)] for a, b in ((names, table.names), (table.names, names)))
+        found = [f"{what} {', '.join(some[:5])}" for what, some in (("lacks", lacking), ("adds", strange)) if some]
+        raise InputError(
+            "features-differ",
+            field=", ".join([*lacking, *strange][:5]) or "order",
+            problem=f"Table {number} {' and '.join(found) or 'has the features in another order'}.",
+            fix="Give every site the same features in one order: table.columns(names).",
         )

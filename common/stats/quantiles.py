@@ -104,10 +104,13 @@ def combine(parts: Iterable[Counts]) -> np.ndarray[Any, np.dtype[np.int64]]:
 
     Integers, so the order does not matter.
     """
-    total: Any = np.zeros((), np.int64)
-    for part in parts:
-        total = total + part
-    return np.asarray(total, np.int64)
+    rest = iter(parts)
+    total = next(rest).astype(np.int64)
+    for part in rest:
+        if part.shape != total.shape:
+            raise ValueError(f"counts of shape {part.shape} cannot be added to {total.shape}")
+        total += part
+    return total
 
 
 def advance(search: Search, counts: np.ndarray[Any, Any]) -> Search:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,8 @@ from common.command import new_command
 from common.config.harmonisation import HarmonisationSettings
 from common.config.modelling import SelectionSettings
 from common.errors import InputError
+from common.metrics import adjusted_roc, roc_cells
+from common.metrics.score_cells import ScoreCells
 from common.stats import explained_variance
 from common.stats.combat import BatchDesign
 from common.stats.empirical_bayes import FEWEST_FOR_SCALE
@@ -227,6 +230,9 @@ def evaluate(
     cells: Annotated[int, typer.Option(help="cells of the score histogram that a site sends")] = 256,
     target_prevalence: Annotated[float | None, typer.Option(help="of the clinic, for net benefit")] = None,
     min_cell: Annotated[int, typer.Option(help="fewest cases per class for a figure of one site")] = 10,
+    adjust_for: Annotated[
+        list[str], typer.Option(help="column, such as age, that must not help the score; may be repeated")
+    ] = NOBODY,
     seed: Annotated[int, typer.Option(help="of the bootstrap")] = 1,
     as_json: AsJson = False,
 ) -> None:
@@ -234,7 +240,7 @@ def evaluate(
 
     Example: fedmidline-sim statistics evaluate --table scores.csv --site-column site --label-column label --json
     """
-    cases = read_case_table(table, site_column=site_column, others=[label_column])
+    cases = read_case_table(table, site_column=site_column, others=[label_column, *adjust_for])
     altered = flag_column(cases, label_column)
     margins = score_column_as_margins(cases, score_column, score_kind)
     owners = np.asarray(cases.site)
@@ -244,6 +250,8 @@ def evaluate(
         "sites": {site: len(part[0]) for site, part in parts.items()},
         **judge_scores(parts, cells=cells, target_prevalence=target_prevalence, min_cell=min_cell, seed=seed),
     }
+    if adjust_for:
+        result["adjusted"] = _adjusted(cases, parts, covariate_columns(cases, adjust_for))
     shown = pd.DataFrame([{"quantity": k, "value": str(v)} for k, v in result.items()])
     tell(result, as_table("Evaluation", shown), as_json=as_json)
 
@@ -301,6 +309,26 @@ def _harmonise(
     for place, rows in enumerate(members):
         out[rows] = model.apply(place, values[rows], sites[place].design)
     return out
+
+
+def _adjusted(
+    cases: CaseTable,
+    parts: Mapping[str, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]],
+    covariates: tuple[np.ndarray[Any, np.dtype[np.float64]], tuple[str, ...]],
+) -> dict[str, Any]:
+    """Covariate-adjusted AUC, the line fitted from the sites' sums."""
+    columns, names = covariates
+    sites = [(*parts[site], columns[cases.rows(site)]) for site in cases.sites]
+    margins, altered, everyone = (np.concatenate(held) for held in zip(*sites, strict=True))
+    line, pooled = adjusted_roc.fit_sites(sites), adjusted_roc.fit_sites([(margins, altered, everyone)])
+    cells = ScoreCells.of_scores(adjusted_roc.residuals(line, margins, everyone), altered)
+    return {
+        "covariates": list(names),
+        "auc": roc_cells.auc(cells).auc,
+        "auc_logit_delong_95": roc_cells.logit_delong_interval(cells),
+        "coefficients": dict(zip(("intercept", *names), line.coefficients.tolist(), strict=True)),
+        "largest_difference_to_pooled": float(np.max(np.abs(line.coefficients - pooled.coefficients))),
+    }
 
 
 def _explained(cases: CaseTable, values: np.ndarray[Any, Any], batch: tuple[str, ...]) -> float:

@@ -19,7 +19,7 @@ from common.stats.mutual_information import mutual_information
 from common.stats.selection import Chosen, decorrelated_k_best, ranking, select_k_best, select_mrmr
 from common.stats.stability import Stability, draw_resamples, measure_stability
 from common.stats.standardiser import from_moments
-from common.tables import TrainingTable
+from common.tables import TrainingTable, require_same_features
 
 __all__ = [
     "FederatedSelection",
@@ -42,14 +42,16 @@ class FederatedSelection:
 
 
 def federated_moments(sites: Sequence[TrainingTable]) -> Moments:
-    """Two exchanges."""
+    """Two exchanges.  InputError `features-differ`."""
+    require_same_features(sites)
     sums = moments.combine_sums([moments.summarise_sums(s) for s in sites])
     mean = sums.total / sums.count
     return moments.finish(sums, moments.combine_squares([moments.summarise_squares(s, mean) for s in sites]))
 
 
 def federated_quantiles(sites: Sequence[TrainingTable], fractions: Sequence[float]) -> Array:
-    """Eleven exchanges: (features, fractions)."""
+    """Eleven exchanges: (features, fractions).  InputError `features-differ`."""
+    require_same_features(sites)
     cases = sum(len(site) for site in sites)
     search = quantiles.start(len(sites[0].names), fractions=fractions, cases=cases)
     while not quantiles.finished(search):

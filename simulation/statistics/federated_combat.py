@@ -25,7 +25,7 @@ from common.stats.combat import (
     summarise_cross_products,
 )
 from common.stats.empirical_bayes import Shift
-from common.tables import TrainingTable
+from common.tables import TrainingTable, require_same_features
 
 __all__ = ["CombatSite", "FederatedCombat", "federated_combat"]
 
@@ -54,7 +54,8 @@ class FederatedCombat:
 
 
 def federated_combat(sites: Sequence[CombatSite], settings: HarmonisationSettings) -> FederatedCombat:
-    """Fit on the sites' training cases; the law of common/stats/combat.py."""
+    """Fit on the sites' training cases; the law of common/stats/combat.py.  InputError `features-differ`."""
+    require_same_features([site.table for site in sites])
     owners = Counter(batch for site in sites for batch in set(site.design.batch))
     several = tuple(sorted(batch for batch, n in owners.items() if n > 1))
     sums = combine_batch_sums([summarise_batches(s.table, s.design, several) for s in sites])

@@ -8,15 +8,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import f_oneway
 
+from common.config.harmonisation import HarmonisationSettings
 from common.config.modelling import SelectionSettings
-from common.errors import Refused
-from common.stats import anova, covariance, explained_variance, histogram
+from common.errors import InputError, Refused
+from common.stats import anova, covariance, explained_variance, histogram, quantiles
 from common.stats.bin_edges import edges_from_moments, edges_from_quantiles, wanted_quantiles
+from common.stats.combat import BatchDesign
 from common.stats.selection import decorrelated_k_best, select_k_best, select_mrmr
 from common.stats.stability import draw_resamples, measure_stability
 from common.stats.standardiser import from_quartiles
 from common.tables import TestTable, TrainingTable
-from simulation.statistics.estimate import federated_quantiles, federated_selection, federated_stability
+from simulation.statistics.estimate import (
+    federated_moments,
+    federated_quantiles,
+    federated_selection,
+    federated_stability,
+)
+from simulation.statistics.federated_combat import CombatSite, federated_combat
 
 FEATURES = 14
 
@@ -193,3 +201,27 @@ def test_nothing_is_fitted_on_test_cases(summarise):
 
     with pytest.raises(Refused, match="fit-on-test-cases"):
         summarise(table, np.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("names", "told"), [(("b", "a"), "another order"), (("a", "c"), "lacks b and adds c"), (("a",), "lacks b")]
+)
+def test_features_in_another_order_or_missing_are_refused_by_name(names, told):
+    values, altered = np.arange(8.0).reshape(4, 2), np.array([True, False, True, False])
+    tables = [TrainingTable(("a", "b"), values, altered), TrainingTable(names, values[:, : len(names)], altered)]
+    design = BatchDesign(("x", "x", "y", "y"), np.zeros((4, 0)))
+
+    for ask in (
+        lambda: federated_moments(tables),
+        lambda: federated_quantiles(tables, (0.5,)),
+        lambda: federated_selection(tables, SelectionSettings(k=1)),
+        lambda: federated_combat([CombatSite(t, design) for t in tables], HarmonisationSettings(method="combat")),
+    ):
+        with pytest.raises(InputError, match="features-differ") as refused:
+            ask()
+        assert told in refused.value.explain()
+
+
+def test_counts_of_another_shape_are_not_added():
+    with pytest.raises(ValueError, match="cannot be added"):
+        quantiles.combine([np.zeros((2, 3, 64), np.uint8), np.zeros((2, 1, 64), np.uint8)])

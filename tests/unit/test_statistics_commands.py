@@ -107,6 +107,17 @@ def test_evaluate_tells_what_pooled_scores_would(tmp_path, monkeypatch, capsys):
     assert 90 == sum(b["cases"] for b in result["calibration"]["bins"])
 
 
+def test_evaluate_adjusts_for_age_and_sex(tmp_path, monkeypatch, capsys):
+    table = _table(tmp_path / "t.csv")
+    words = ("evaluate", "--table", table, "--adjust-for", "age", "--adjust-for", "sex")
+
+    adjusted = _result(monkeypatch, capsys, *words)["adjusted"]
+
+    assert ["age", "sex=M"] == adjusted["covariates"]
+    assert adjusted["largest_difference_to_pooled"] < 1e-9
+    assert adjusted["auc_logit_delong_95"][0] < adjusted["auc"] < adjusted["auc_logit_delong_95"][1]
+
+
 def test_meta_pools_sites(tmp_path, monkeypatch, capsys):
     pd.DataFrame({"site": list("abc"), "auc": [0.9, 0.8, 0.85], "se": [0.03, 0.05, 0.04]}).to_csv(tmp_path / "m.csv")
 
