@@ -8,15 +8,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import f_oneway
 
+from common.config.harmonisation import HarmonisationSettings
 from common.config.modelling import SelectionSettings
-from common.errors import Refused
-from common.stats import anova, covariance, explained_variance, histogram
+from common.errors import InputError, Refused
+from common.stats import anova, covariance, explained_variance, histogram, quantiles
 from common.stats.bin_edges import edges_from_moments, edges_from_quantiles, wanted_quantiles
+from common.stats.combat import BatchDesign
 from common.stats.selection import decorrelated_k_best, select_k_best, select_mrmr
 from common.stats.stability import draw_resamples, measure_stability
 from common.stats.standardiser import from_quartiles
 from common.tables import TestTable, TrainingTable
-from simulation.statistics.estimate import federated_quantiles, federated_selection, federated_stability
+from simulation.statistics.estimate import (
+    federated_moments,
+    federated_quantiles,
+    federated_selection,
+    federated_stability,
+)
+from simulation.statistics.federated_combat import CombatSite, federated_combat
 
 FEATURES = 14
 
