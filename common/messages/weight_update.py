@@ -156,7 +156,7 @@ def _largest(array: Array) -> float:
 
 
 def _round_at_random(array: Array, scale: float, rng: np.random.Generator) -> Array:
-    """array / scale as int8, rounded up as often as it lies near the upper neighbour."""
+    """The array in units of `scale` as int8, rounded up as often as it lies near the upper neighbour."""
     whole = np.empty(array.shape, np.int8)
     flat, source = whole.reshape(-1), array.reshape(-1)
     per_step, steps = np.float32(1 / scale), np.empty(WIDTH, np.float32)
