@@ -6,6 +6,7 @@ them goes through them in blocks of features that fit the processor's cache.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +58,7 @@ class VisualMaps:
         """(place, cases x features) in the stored precision, `width` features at a time of the stretch asked for."""
         stretch = np.empty((len(self.rows), features.stop - features.start), self.dtype)
         for target, row in zip(stretch, self.rows, strict=True):
-            target[:] = _read(row, features)
+            _read(row, features, target)
         for begin in range(features.start, features.stop, width):
             end = min(begin + width, features.stop)
             yield slice(begin, end), stretch[:, begin - features.start : end - features.start]
@@ -70,9 +71,15 @@ class VisualMaps:
         return whole
 
 
-def _read(row: Row, features: slice) -> Row:
-    """Part of a row.  A mapped one is read, not touched: a page fault for every few kilobytes costs more."""
-    if isinstance(row, np.memmap) and row.filename is not None:
-        begin = row.offset + features.start * row.itemsize
-        return np.fromfile(row.filename, row.dtype, features.stop - features.start, offset=begin)
-    return row[features]
+def _read(row: Row, features: slice, target: Row) -> None:
+    """Copy part of a row.  A mapped one is read, not touched: a page fault for every few kilobytes costs more."""
+    if not isinstance(row, np.memmap) or row.filename is None:
+        target[:] = row[features]
+        return
+    file = os.open(row.filename, os.O_RDONLY)
+    try:
+        found = os.preadv(file, [target], row.offset + features.start * row.itemsize)
+    finally:
+        os.close(file)
+    if found != target.nbytes:
+        raise OSError(f"a feature map ends early: {found} of {target.nbytes} bytes")

@@ -9,6 +9,8 @@ features repeat, which leaves 1688 distinct ones (METHOD R22).
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 __all__ = ["FEATURES_BY_CLASS", "FILTERS", "FLAT_FILTERS", "PAPER_SIGNATURE", "SEQUENCES", "radiomics_names"]
 
 SEQUENCES = ("T1CE", "FLAIR")
@@ -136,6 +138,7 @@ FEATURES_BY_CLASS: dict[str, tuple[str, ...]] = {
 }
 
 
+@lru_cache(maxsize=16)  # asked for several times in every message
 def radiomics_names(sequences: tuple[str, ...] = SEQUENCES, filters: tuple[str, ...] = FILTERS) -> tuple[str, ...]:
     """All feature names, sequence by sequence, filter by filter, class by class."""
     return tuple(

@@ -32,6 +32,7 @@ from common.messages.segment_evaluate import SegmentEvaluateReply
 from common.messages.segment_round import SegmentRoundReply
 from common.messages.train_round import TrainRoundReply
 from server.checkpoint import save_checkpoint
+from server.fold import FoldedReplies
 from server.phases.base import Phase
 from server.phases.baseline import Baseline
 from server.phases.evaluate import Evaluate
@@ -71,7 +72,7 @@ ANSWERS: dict[str, tuple[str, type[Reply]]] = {
 
 @dataclass
 class _Answers:
-    replies: dict[str, Reply] = field(default_factory=dict)
+    replies: FoldedReplies
     roster: dict[str, SiteStatus] = field(default_factory=dict)
     codes: dict[str, str] = field(default_factory=dict)
     bytes_down: dict[str, int] = field(default_factory=dict)
@@ -79,6 +80,7 @@ class _Answers:
 
     def refuse(self, site: str, code: str) -> None:
         """Name a site that answered, but not with a reply."""
+        self.replies.refuse(site)
         self.roster[site] = "refused"
         self.codes[site] = code
 
@@ -125,6 +127,7 @@ def _run_phase(
         begun = time.monotonic()
         answers = _exchange(grid, phase, request, asked, nodes, state)
         _name_the_others(answers, state)
+        replies = answers.replies.finish()
         exchange = Exchange(
             phase=phase.name,
             action=request.action,
@@ -134,18 +137,17 @@ def _run_phase(
             codes=answers.codes,
             bytes_down=answers.bytes_down,
             bytes_up=answers.bytes_up,
-            loss=_pooled(answers.replies, "loss", "cases"),
-            validation_loss=_pooled(answers.replies, "validation_loss", "validation_cases"),
+            loss=_pooled(replies, "loss", "cases"),
+            validation_loss=_pooled(replies, "validation_loss", "validation_cases"),
         )
         state = state.evolve(exchanges=(*state.exchanges, exchange))
         notify(exchange)
         _require_quorum(state, answers, checkpoint)
-        survivors = tuple(sorted(answers.replies))
+        survivors = answers.replies.sites
         if phase.fixed_roster and survivors != state.taking_part:
             # Sums over different sites must not be mixed: begin the phase again with those left.
             state = state.evolve(scratch=None, taking_part=survivors)
             continue
-        replies = {site: answers.replies[site] for site in survivors}
         state = phase.conclude(state, replies)
         save_checkpoint(checkpoint, state)
     return state.evolve(scratch=None, taking_part=())
@@ -164,7 +166,7 @@ def _exchange(
     else:
         _find_returning_sites(grid, asked, nodes, online, state)
         targets = {nodes[site]: site for site in asked if nodes.get(site) in online}
-    answers = _Answers(roster=dict.fromkeys(state.taking_part, "not_asked"))
+    answers = _Answers(FoldedReplies(phase, asked), roster=dict.fromkeys(state.taking_part, "not_asked"))
     answers.roster |= dict.fromkeys(asked, "absent")
     for site in targets.values():
         if site:
@@ -211,7 +213,6 @@ def _sort_in(
         answers.bytes_down[site] = 0
     if site in answers.bytes_up:
         # Nobody can tell which of the two is the hospital's; taking the first would let the network decide.
-        answers.replies.pop(site, None)
         answers.refuse(site, "answered-twice")
         return
     answers.bytes_up[site] = size_in_bytes(message.content)
@@ -224,7 +225,7 @@ def _sort_in(
         answers.refuse(site, error.code)
         return
     answers.roster[site] = "contributed"
-    answers.replies[site] = reply
+    answers.replies.add(site, reply)
 
 
 def _find_returning_sites(
@@ -273,7 +274,7 @@ def _pooled(replies: dict[str, Reply], value: str, cases: str) -> float | None:
 
 def _require_quorum(state: StudyState, answers: _Answers, checkpoint: Path) -> None:
     needed = state.protocol.federation.min_sites
-    if len(answers.replies) >= needed:
+    if len(answers.replies.sites) >= needed:
         return
     save_checkpoint(checkpoint, state)
     missing = ", ".join(
@@ -284,6 +285,6 @@ def _require_quorum(state: StudyState, answers: _Answers, checkpoint: Path) -> N
     raise QuorumLost(
         "quorum-lost",
         field="federation.min_sites",
-        problem=f"{len(answers.replies)} of at least {needed} sites answered; {missing}.",
+        problem=f"{len(answers.replies.sites)} of at least {needed} sites answered; {missing}.",
         fix="Bring the sites back and resume: the checkpoint is kept.",
     )

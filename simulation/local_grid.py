@@ -10,8 +10,9 @@ from __future__ import annotations
 import copy
 import time
 import uuid
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from typing import Any
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -48,6 +49,7 @@ class LocalGrid(Grid):
             100 + i: Context(run_id=1, node_id=100 + i, node_config=dict(c), state=RecordDict(), run_config={})
             for i, c in enumerate(node_configs)
         }
+        self._workers = workers
         self._pool = ThreadPoolExecutor(max_workers=workers)
         self._waiting: dict[str, Future[Message | None]] = {}
 
@@ -94,15 +96,22 @@ class LocalGrid(Grid):
         replies = [self._waiting.pop(i).result() for i in done]
         return [reply for reply in replies if reply is not None]
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Replies until all are in or the time is up."""
-        ids = list(self.push_messages(messages))
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterator[Message]:
+        """Replies as they come, until all are in or the time is up.
+
+        No more sites are asked than work at a time, and whoever takes the replies sets the pace: of a thousand sites'
+        replies a handful lie in memory.
+        """
         end = None if timeout is None else time.monotonic() + timeout
-        replies: list[Message] = []
-        while any(i in self._waiting for i in ids) and (end is None or time.monotonic() < end):
-            replies += self.pull_messages(ids)
-            time.sleep(0.001)
-        return replies
+        pending, out = iter(messages), set[str]()
+        while end is None or time.monotonic() < end:
+            out.update(self.push_messages(islice(pending, self._workers + 1 - len(out))))
+            if not out:
+                return
+            left = None if end is None else max(0.0, end - time.monotonic())
+            wait([self._waiting[i] for i in out], timeout=left, return_when=FIRST_COMPLETED)
+            yield from self.pull_messages(out)
+            out &= self._waiting.keys()
 
     def close(self) -> None:
         """Let the threads go."""

@@ -52,4 +52,5 @@ class RadiomicsSettings(Settings):
     def names(self, sequences: tuple[str, ...] = SEQUENCES) -> tuple[str, ...]:
         """The study's features in catalogue order: 1702 of two sequences, 958 in two dimensions, or those named."""
         catalogue = radiomics_names(tuple(s for s in sequences if s in self.sequences), self.filters)
-        return tuple(name for name in catalogue if name in set(self.features)) if self.features else catalogue
+        wanted = set(self.features)
+        return tuple(name for name in catalogue if name in wanted) if wanted else catalogue

@@ -35,14 +35,17 @@ def check_changes(changes: Mapping[str, Change], training: TrainingSettings) -> 
     than there is.
     """
     numbers = {name: change.right if isinstance(change, LowRank) else change for name, change in changes.items()}
+    squares = 0.0
     for name in sorted(changes):
         _check_factors(name, changes[name])
-        largest = max(float(numbers[name].max(initial=0)), -float(numbers[name].min(initial=0)))
-        if not np.isfinite(largest):
+        length = weight_norm({name: numbers[name]})
+        if not np.isfinite(length):
             raise _refused("update-not-finite", name, "The update holds NaN or infinity.")
-        if largest > training.largest_value:
+        # No number is larger than all of them together are long: a short array need not be searched.
+        if length > training.largest_value and np.abs(numbers[name]).max() > training.largest_value:
             raise _refused("update-too-large", name, "A number of the update is beyond training.largest_value.")
-    if weight_norm(numbers) > training.largest_norm:
+        squares += length**2
+    if squares > training.largest_norm**2:
         raise _refused("update-norm", "update", "The update is longer than training.largest_norm.")
 
 

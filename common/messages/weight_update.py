@@ -139,19 +139,33 @@ def _shrink(name: str, array: Array, kind: str, rng: np.random.Generator) -> dic
     """The array as `kind`, and its scale."""
     if kind == "float32":
         return {name: array.astype(np.float32)}
-    largest = max(float(array.max(initial=0)), -float(array.min(initial=0)))
+    largest = _largest(array)
     if kind == "float16":
         scale = float(2.0 ** np.floor(np.log2(largest))) if largest else 1.0
         return {name: (array / np.float32(scale)).astype(np.float16), f"{name}.scale": np.array([scale])}
-    scale = largest / LEVELS or 1.0
+    # A little wider than the largest number, so that single precision's rounding takes none beyond the last level.
+    scale = largest / LEVELS * (1 + 1e-6) or 1.0
+    return {name: _round_at_random(array, scale, rng), f"{name}.scale": np.array([scale])}
+
+
+def _largest(array: Array) -> float:
+    """Absolute value; 0 of nothing."""
+    flat = array.reshape(-1)
+    blocks = [flat[begin : begin + WIDTH] for begin in range(0, flat.size, WIDTH)]
+    return max((max(float(block.max()), -float(block.min())) for block in blocks), default=0.0)
+
+
+def _round_at_random(array: Array, scale: float, rng: np.random.Generator) -> Array:
+    """The array in units of `scale` as int8, rounded up as often as it lies near the upper neighbour."""
     whole = np.empty(array.shape, np.int8)
     flat, source = whole.reshape(-1), array.reshape(-1)
+    per_step, steps = np.float32(1 / scale), np.empty(WIDTH, np.float32)
     for begin in range(0, flat.size, WIDTH):
-        steps = source[begin : begin + WIDTH] * np.float32(1 / scale)
-        steps += rng.random(steps.shape, dtype=np.float32)
-        np.clip(np.floor(steps, out=steps), -LEVELS, LEVELS, out=steps)
-        flat[begin : begin + WIDTH] = steps
-    return {name: whole, f"{name}.scale": np.array([scale])}
+        here = source[begin : begin + WIDTH]
+        block = np.multiply(here, per_step, out=steps[: len(here)])
+        block += rng.random(len(here), dtype=np.float32)
+        flat[begin : begin + WIDTH] = np.floor(block, out=block)
+    return whole
 
 
 def _grow(name: str, kind: str, shape: tuple[int, ...], parts: dict[str, Array]) -> Array:

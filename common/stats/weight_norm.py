@@ -17,10 +17,12 @@ WIDTH = 65536
 
 def weight_norm(arrays: Mapping[str, np.ndarray[Any, Any]]) -> float:
     """Euclidean norm; 0 for nothing, infinite or NaN where an array is."""
-    total = 0.0
+    total, wide = 0.0, np.empty(WIDTH)
     for name in sorted(arrays):
         flat = arrays[name].reshape(-1)
         for begin in range(0, flat.size, WIDTH):
-            block = flat[begin : begin + WIDTH].astype(np.float64)
-            total += float(np.sum(block * block))
+            numbers = flat[begin : begin + WIDTH]
+            block = wide[: len(numbers)]
+            block[:] = numbers
+            total += float(np.sum(np.square(block, out=block)))
     return float(np.sqrt(total))

@@ -35,6 +35,15 @@ class Phase(Protocol):
         del state, request
         return reply
 
+    def fold(self, total: Reply, reply: Reply) -> Reply | None:
+        """One reply for both, where the phase wants nothing but their sum; None where it needs each.
+
+        The driver folds in the order of the sites' names, as they arrive, so that a server of a thousand sites holds
+        few replies.  Only for a phase of a fixed roster: a sum cannot be taken apart again.
+        """
+        del total, reply
+        return None
+
     def conclude(self, state: StudyState, replies: Mapping[str, Reply]) -> StudyState:
-        """The next state; `replies` are in the fixed order of site names."""
+        """The next state; `replies` are in the fixed order of site names, folded ones under the first."""
         ...

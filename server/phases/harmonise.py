@@ -69,6 +69,18 @@ class Harmonise(Phase):
             visual_mean=_mean(progress.visual),
         )
 
+    def fold(self, total: Reply, reply: Reply) -> Reply | None:
+        """Moments are added; ComBat's products are wanted one by one."""
+        if not isinstance(total, MomentsReply) or not isinstance(reply, MomentsReply):
+            return None
+        return total.model_copy(
+            update={
+                "count": total.count + reply.count,
+                "radiomics": total.radiomics + reply.radiomics,
+                "visual": total.visual + reply.visual,
+            }
+        )
+
     def conclude(self, state: StudyState, replies: Mapping[str, Reply]) -> StudyState:
         """Add the sites' sums in the order of their names."""
         progress = _progress(state)

@@ -76,6 +76,12 @@ class Select(Phase):
             )
         return ContingencyRequest(fingerprint=fingerprint, harmoniser=harmoniser, edges=_edges(state, progress))
 
+    def fold(self, total: Reply, reply: Reply) -> Reply | None:
+        """The quantile search's counts, megabytes from every site, are added."""
+        if not isinstance(total, QuantilesReply) or not isinstance(reply, QuantilesReply):
+            return None
+        return total.model_copy(update={"counts": np.add(total.counts, reply.counts, dtype=np.int64)})
+
     def conclude(self, state: StudyState, replies: Mapping[str, Reply]) -> StudyState:
         """Narrow the search, score, or choose."""
         progress = _progress(state)
