@@ -16,10 +16,12 @@ from server.reporting.evaluation import server_view
 from server.reporting.model_files import write_model
 from server.reporting.report import write_report
 from server.state import StudyState
+from server.study_commands import provisioning
 
 __all__ = ["main"]
 
 app = new_command("What the coordinator runs.")
+app.add_typer(provisioning)
 
 Folder = Annotated[Path, typer.Option("--study", help="the study's folder, with study.yaml and its checkpoint")]
 AsJson = Annotated[bool, typer.Option("--json", help="print machine-readable JSON on standard output")]
