@@ -15,6 +15,7 @@ from client.ingest.table import TableSource, read_mapping
 from client.onboarding import COLUMNS, AsJson, SiteFile, onboarding
 from client.review_commands import review
 from client.site import open_site
+from client.start_commands import start_commands
 from client.tasks.prepare_cohort import PreparationReport, prepare_cohort
 from common.catalogue import SEQUENCES
 from common.command import new_command, run_command, say, screen
@@ -26,6 +27,7 @@ app = new_command("What a hospital runs; nothing here sends anything.")
 app.add_typer(review, name="review")
 
 app.add_typer(onboarding)
+app.add_typer(start_commands)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from server.reporting.content import StudyContent
 from server.reporting.evaluation import server_view
 from server.reporting.model_files import write_model
 from server.reporting.report import write_report
+from server.run_commands import running
 from server.state import StudyState
 from server.study_commands import provisioning
 
@@ -22,6 +23,7 @@ __all__ = ["main"]
 
 app = new_command("What the coordinator runs.")
 app.add_typer(provisioning)
+app.add_typer(running)
 
 Folder = Annotated[Path, typer.Option("--study", help="the study's folder, with study.yaml and its checkpoint")]
 AsJson = Annotated[bool, typer.Option("--json", help="print machine-readable JSON on standard output")]

@@ -19,6 +19,8 @@ class StudySettings(Settings):
 
     sites: every hospital that is expected; each is named in every round, whether it answers or not.
     join_timeout_s: how long to wait for them before the first phase.
+    rejoin_timeout_s: how long a round waits for a site that was lost in it (a deployment only); within it the site
+        comes back to the same round.  `federation.timeout_s` of the protocol ends the round in any case.
     """
 
     schema_version: Literal[1] = 1
@@ -26,3 +28,4 @@ class StudySettings(Settings):
     protocol: Path
     sites: Annotated[tuple[SiteName, ...], Field(min_length=1)]
     join_timeout_s: Annotated[float, Field(gt=0)] = 120.0
+    rejoin_timeout_s: Annotated[float, Field(ge=0)] = 300.0
