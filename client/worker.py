@@ -21,7 +21,7 @@ from common.deployment.application import application_stamp
 
 __all__ = ["main"]
 
-POLL_S, LOOK_S = 0.1, 2.0
+POLL_S, IDLE_POLL_S, BUSY_S, LOOK_S = 0.1, 0.5, 60.0, 2.0
 CODE_CHANGED = 75
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     stamp, parent = application_stamp(), os.getppid()
     _import_what_is_heavy()
     executor = Executor(options.runtime, options.secret_file.read_bytes())
-    looked = time.monotonic()
+    looked = worked = time.monotonic()
     while os.getppid() == parent:
         if time.monotonic() - looked > LOOK_S:
             looked = time.monotonic()
@@ -45,8 +45,10 @@ def main() -> None:
         except (httpx.HTTPStatusError, RunNotRunningException):
             # The run was stopped or its task expired while we worked: nobody waits for this answer any more.
             busy = False
-        if not busy:
-            time.sleep(POLL_S)
+        if busy:
+            worked = time.monotonic()
+        else:
+            time.sleep(POLL_S if time.monotonic() - worked < BUSY_S else IDLE_POLL_S)
 
 
 def _import_what_is_heavy() -> None:

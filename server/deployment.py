@@ -1,7 +1,7 @@
 """deployment: the coordinator's side at work: SuperLink, its executor and the door kept alive, keys registered, and
 a run that is wanted begun again for as long as it is not finished.
 
-    state/wanted        there while the study should run; `run` and `resume` make it
+    state/wanted        there while the study should run, and the number of its run; `run` and `resume` make it
     state/run.lock      held by the ServerApp at work
     outcome.json        how its last run ended: finished, or the error that time alone does not mend
 """
@@ -87,8 +87,6 @@ class Deployment:
     study: Provisioned
     tell: EventLog
     keeper: Keeper = field(init=False)
-    registered: set[str] = field(default_factory=set)
-    run_id: str = ""
     submitted: float = 0.0
     seen_running: bool = False
     ready: bool = False
@@ -150,16 +148,18 @@ class Deployment:
     def _register_new_keys(self) -> None:
         """Flower admits a key only when it was registered; the door refuses those that were revoked since."""
         for invitation in load_registry(self.study.folder).invitations:
-            if invitation.revoked is None and invitation.public_key not in self.registered:
-                self._register(invitation)
+            known = self.state / "cli" / f"{invitation.site}.pub"
+            line = invitation.public_key + "\n"
+            if invitation.revoked is None and not (known.exists() and known.read_text() == line):
+                self._register(invitation, known)
 
-    def _register(self, invitation: Invitation) -> None:
-        key = self.state / "cli" / f"{invitation.site}.pub"
+    def _register(self, invitation: Invitation, known: Path) -> None:
+        key = known.with_suffix(".new")
         write_file(key, invitation.public_key.encode() + b"\n")
         done = self._flwr("supernode", "register", str(key), HERE, "--name", invitation.site)
         text = done.stdout + done.stderr
         if done.returncode == 0 or "already" in text:
-            self.registered.add(invitation.public_key)
+            key.replace(known)
             self.tell("site-registered", site=invitation.site)
         else:
             self.tell("site-not-registered", site=invitation.site, reason=text.strip()[-300:])
@@ -169,33 +169,35 @@ class Deployment:
         wanted = self.study.folder / WANTED
         if not wanted.exists():
             return
+        # The lock before the outcome: a run writes the one before it lets go of the other.
+        at_work = is_held(self.study.folder / RUN_LOCK)
         outcome = read_outcome(self.study.folder)
         if outcome is not None:
             self.tell("run-ended", outcome=outcome["code"])
             wanted.unlink()
             self.submitted, self.seen_running = 0.0, False
             return
-        if is_held(self.study.folder / RUN_LOCK):
+        if at_work:
             self.seen_running = True
             return
         if self.submitted and not self.seen_running and time.monotonic() - self.submitted < STARTING_S:
             return
-        if self.submitted:
-            self.tell("run-lost", run=self.run_id)
-            self._flwr("stop", self.run_id, HERE)
-        self._submit()
+        if lost := wanted.read_text():
+            self.tell("run-lost", run=lost)
+            self._flwr("stop", lost, HERE)
+        self._submit(wanted)
 
-    def _submit(self) -> None:
+    def _submit(self, wanted: Path) -> None:
         config = f"study={json.dumps(str(self.study.folder / 'study.yaml'))}"
         done = self._flwr("run", str(APP), HERE, "--format", "json", "-c", config)
         self.submitted, self.seen_running = time.monotonic(), False
         try:
-            self.run_id = str(json.loads(done.stdout)["run-id"])
+            run = str(json.loads(done.stdout)["run-id"])
         except (ValueError, KeyError):
             self.tell("run-not-accepted", reason=(done.stdout + done.stderr).strip()[-300:])
-            self.submitted = 0.0
             return
-        self.tell("run-submitted", run=self.run_id)
+        write_file(wanted, run.encode())
+        self.tell("run-submitted", run=run)
 
     def _flwr(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Flower's own command, which reaches the control interface on loopback."""

@@ -46,7 +46,9 @@ KEY = "flwr-public-key"
 FORWARDED = ("content-type", "accept", "user-agent")
 HOLD_S = 12.0
 """A SuperNode's patience is 30 s, and its signature is good for 300."""
-FASTEST_POLL_S, POLLS_PER_S = 0.15, 40.0
+FASTEST_POLL_S, IDLE_POLL_S, POLLS_PER_S = 0.15, 1.0, 40.0
+BUSY_S = 60.0
+"""A site that had work so lately is likely to have more; between studies nobody is in a hurry."""
 SEEN_EVERY_S = 2.0
 
 
@@ -65,6 +67,7 @@ class Door:
         self._stamp = 0
         self._waiting = 0
         self._refused: set[bytes] = set()
+        self._worked: dict[str, float] = {}
         self.seen: dict[str, float] = {}
         self.app = Starlette(
             routes=[
@@ -95,19 +98,23 @@ class Door:
             return await self._pass_on(request, body)
         self._waiting += 1
         try:
-            return await self._hold(request, body)
+            return await self._hold(request, body, site)
         finally:
             self._waiting -= 1
 
-    async def _hold(self, request: Request, body: bytes) -> Response:
+    async def _hold(self, request: Request, body: bytes, site: str) -> Response:
         """Ask again and again until there is work; an empty answer is an empty protobuf message."""
         end = time.monotonic() + HOLD_S
         while True:
             answer = await self._pass_on(request, body)
-            if answer.status_code != 200 or answer.body or time.monotonic() > end:
+            now = time.monotonic()
+            if answer.body:
+                self._worked[site] = now
+            if answer.status_code != 200 or answer.body or now > end:
                 return answer
             # All sites together share a fixed number of looks per second, so that 70 do not press the database.
-            await asyncio.sleep(max(FASTEST_POLL_S, self._waiting / POLLS_PER_S))
+            pause = FASTEST_POLL_S if now - self._worked.get(site, now - BUSY_S) < BUSY_S else IDLE_POLL_S
+            await asyncio.sleep(max(pause, self._waiting / POLLS_PER_S))
             if await request.is_disconnected():
                 return answer  # whoever took a message now would take it to the grave
 
