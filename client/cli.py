@@ -17,6 +17,7 @@ from client.onboarding import COLUMNS, AsJson, SiteFile, onboarding
 from client.review_commands import review
 from client.segment_commands import segment
 from client.site import open_site
+from client.start_commands import start_commands
 from client.tasks.prepare_cohort import PreparationReport, prepare_cohort
 from client.withdraw_commands import withdrawing
 from common.catalogue import SEQUENCES
@@ -31,6 +32,7 @@ app.add_typer(segment, name="segment")
 
 app.add_typer(onboarding)
 app.add_typer(withdrawing)
+app.add_typer(start_commands)
 
 
 @app.command()

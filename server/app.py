@@ -1,13 +1,16 @@
 """app: Flower's door to the coordinator: read the study's folder, run it, leave the result there.
 
 The run configuration holds one value, `study`: the path of study.yaml.  Beside it the run writes
-checkpoint.npz after every exchange; a run that finds one goes on from it.
+checkpoint.npz after every exchange; a run that finds one goes on from it.  One run at a time: the lock of a run that
+was killed is free at once.  progress.json tells the last exchange, outcome.json how the run ended.
 """
 
 from __future__ import annotations
 
+import json
 from logging import getLogger
 from pathlib import Path
+from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -15,14 +18,18 @@ from flwr.serverapp import Grid, ServerApp
 from common.config.parse import parse_settings
 from common.config.protocol import Protocol
 from common.config.study import StudySettings
-from common.errors import ConfigError
+from common.deployment.lock import hold_lock
+from common.errors import ConfigError, StudyError
 from server.checkpoint import CHECKPOINT, load_checkpoint
+from server.patient_grid import PatientGrid
 from server.phases.select import fixed_selection
 from server.retraining import start_from
 from server.state import Exchange, StudyState
 from server.workflow import run_study, wait_for_sites
 
-__all__ = ["app", "open_study"]
+__all__ = ["OUTCOME", "PROGRESS", "RUN_LOCK", "app", "open_study"]
+
+OUTCOME, PROGRESS, RUN_LOCK = "outcome.json", "progress.json", "run.lock"
 
 log = getLogger("fedmidline.server")
 
@@ -33,9 +40,32 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run, or go on with, the study that the run configuration names."""
     path = Path(str(context.run_config["study"]))
+    with hold_lock(path.parent / RUN_LOCK, what="A run of this study"):
+        try:
+            _run(grid, path)
+        except StudyError as error:
+            told = {word: getattr(error, word) for word in ("code", "field", "problem", "fix", "exit_code")}
+            _write(path.parent / OUTCOME, told)
+            raise
+        _write(path.parent / OUTCOME, {"code": "finished"})
+
+
+def _run(grid: Grid, path: Path) -> None:
     settings, state = open_study(path)
-    wait_for_sites(grid, len(settings.sites), settings.join_timeout_s)
-    run_study(grid, state, checkpoint=path.parent / CHECKPOINT, notify=_tell)
+    patient = PatientGrid(grid, patience_s=settings.rejoin_timeout_s)
+    wait_for_sites(patient, len(settings.sites), settings.join_timeout_s)
+
+    def notify(exchange: Exchange) -> None:
+        _tell(exchange)
+        _write(path.parent / PROGRESS, exchange.model_dump(mode="json"))
+
+    run_study(patient, state, checkpoint=path.parent / CHECKPOINT, notify=notify)
+
+
+def _write(path: Path, row: dict[str, Any]) -> None:
+    beside = path.with_suffix(".new")
+    beside.write_text(json.dumps(row))
+    beside.replace(path)
 
 
 def open_study(path: Path) -> tuple[StudySettings, StudyState]:

@@ -14,20 +14,24 @@ from common.config.preprocessing import LANDMARK_PERCENTILES
 from common.config.protocol import Protocol
 from common.errors import InputError
 from server.checkpoint import CHECKPOINT, load_checkpoint
-from server.release_commands import release, study_commands
+from server.release_commands import lineage, release
 from server.reporting.content import StudyContent
 from server.reporting.evaluation import retraining_view, server_view
 from server.reporting.model_files import write_model
 from server.reporting.report import write_report
 from server.reporting.segmentation_files import segmentation_figures, write_segmentation
+from server.run_commands import running
 from server.standard_scale import combine_landmarks, read_landmarks, with_scale
 from server.state import StudyState
+from server.study_commands import provisioning
 
 __all__ = ["main"]
 
 app = new_command("What the coordinator runs.")
 app.add_typer(release, name="release")
-app.add_typer(study_commands)
+app.add_typer(provisioning)
+app.add_typer(running)
+app.add_typer(lineage)
 
 Folder = Annotated[Path, typer.Option("--study", help="the study's folder, with study.yaml and its checkpoint")]
 AsJson = Annotated[bool, typer.Option("--json", help="print machine-readable JSON on standard output")]

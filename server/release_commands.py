@@ -16,10 +16,10 @@ from server.checkpoint import CHECKPOINT, load_checkpoint
 from server.releases import Release, add_release, current_version, list_releases, moves_of, read_release, roll_back
 from server.withdrawal import affected_by, rerun_study
 
-__all__ = ["release", "study_commands"]
+__all__ = ["lineage", "release"]
 
 release = typer.Typer(no_args_is_help=True, help="Numbered versions of the finished model: lineage, and the way back.")
-study_commands = typer.Typer()
+lineage = typer.Typer()
 
 Releases = Annotated[Path, typer.Option("--releases", help="the consortium's folder of releases")]
 Study = Annotated[Path, typer.Option("--study", help="the study's folder, with study.yaml and its checkpoint")]
@@ -95,7 +95,7 @@ def rollback(
     say(move.model_dump(), f"v{move.version} is in force", as_json=as_json)
 
 
-@study_commands.command()
+@lineage.command()
 def runs(
     folder: Annotated[Path, typer.Option("--in", help="folder under which the studies' folders lie")],
     site: Annotated[str, typer.Option(help="only runs that this site took part in")] = "",
@@ -123,7 +123,7 @@ def runs(
     say(result, table, as_json=as_json)
 
 
-@study_commands.command()
+@lineage.command()
 def rerun(
     study: Study,
     out: Annotated[Path, typer.Option(help="the new study's folder")],

@@ -162,7 +162,9 @@ def _exchange(
     timeout = state.protocol.federation.timeout_s
     online = set(grid.get_node_ids())
     if request.action == "qualify":
-        targets = dict.fromkeys(sorted(online), "")
+        # A deployment registers each site's key under its name: nobody can answer for another hospital.
+        names = {node.node_id: node.name for node in grid.get_nodes()}
+        targets = {n: names.get(n, "") if names.get(n, "") in state.sites else "" for n in sorted(online)}
     else:
         _find_returning_sites(grid, asked, nodes, online, state)
         targets = {nodes[site]: site for site in asked if nodes.get(site) in online}
@@ -208,9 +210,8 @@ def _sort_in(
     site = expected or reply.site
     if site not in state.sites or reply.site != site:
         return
-    if not expected:
-        nodes.setdefault(site, node)
-        answers.bytes_down[site] = 0
+    nodes.setdefault(site, node)
+    answers.bytes_down.setdefault(site, 0)
     if site in answers.bytes_up:
         # Nobody can tell which of the two is the hospital's; taking the first would let the network decide.
         answers.refuse(site, "answered-twice")
@@ -234,6 +235,9 @@ def _find_returning_sites(
     """A hospital whose node came back under another number (or a resumed server, which knows no numbers)
     is found by asking the unknown nodes who they are.
     """
+    for node in grid.get_nodes():
+        if node.name in state.qualified:
+            nodes.setdefault(node.name, node.node_id)
     strangers = online - set(nodes.values())
     if not strangers or all(nodes.get(site) in online for site in asked):
         return

@@ -22,6 +22,8 @@ class StudySettings(Settings):
     sites: every hospital that is expected; each is named in every round, whether it answers or not.
     trains: the fused classifier, or the segmentation network (from scratch, as segmentation.training says).
     join_timeout_s: how long to wait for them before the first phase.
+    rejoin_timeout_s: how long a round waits for a site that was lost in it (a deployment only); within it the site
+        comes back to the same round.  `federation.timeout_s` of the protocol ends the round in any case.
     start: a released model to go on from: a version's folder, or a folder of releases, whose current version is meant.
         Harmonisation, standardisation and signature are then the release's, and training starts from its weights.
     replaces: the study that this one repeats, for instance without a site.
@@ -35,3 +37,4 @@ class StudySettings(Settings):
     join_timeout_s: Annotated[float, Field(gt=0)] = 120.0
     start: Path | None = None
     replaces: str = ""
+    rejoin_timeout_s: Annotated[float, Field(ge=0)] = 300.0

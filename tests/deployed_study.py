@@ -1,0 +1,122 @@
+"""deployed_study: three provisioned hospitals and a server as real processes, for tests and benchmarks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
+
+from client.connection import Kit, open_kit
+from common.config.protocol import Protocol
+from server.provision.invite import invite_site
+from server.provision.study import init_study, open_provisioned
+from tests.builders import write_site
+
+ROOT = Path(__file__).parents[1]
+SITES = ("alpha", "beta", "gamma")
+
+
+def free_ports(count: int) -> list[int]:
+    held = [socket.socket() for _ in range(count)]
+    for each in held:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in held]
+    for each in held:
+        each.close()
+    return ports
+
+
+def wait_until(what: Callable[[], object], patience_s: float = 240) -> None:
+    end = time.monotonic() + patience_s
+    while not what():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
+
+
+class DeployedStudy:
+    """study: the coordinator's folder; everything lies below `root`."""
+
+    def __init__(self, root: Path, protocol: Protocol) -> None:
+        self.root, self.study = root, root / "study"
+        self._processes: dict[str, subprocess.Popen] = {}
+        door, superlink = free_ports(2)
+        (root / "protocol.yaml").write_text(yaml.safe_dump(protocol.model_dump(mode="json")))
+        self.address = f"localhost:{door}"
+        init_study(self.study, root / "protocol.yaml", server=self.address, superlink_port=superlink)
+        for number, site in enumerate(SITES):
+            write_site(root, site, protocol, 16, seed=number)
+            unpack(invite_site(open_provisioned(self.study), site), root / "kits")
+
+    def kit(self, site: str) -> Kit:
+        return open_kit(self.root / "kits" / site, datetime.now(UTC))
+
+    def command(self, side: str, *words: object) -> list[str]:
+        return [sys.executable, "-c", f"from {side}.cli import main; main()", *map(str, words)]
+
+    def call(self, side: str, *words: object) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            self.command(side, *words),
+            cwd=ROOT,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+
+    def start(self, name: str) -> None:
+        """`server`, or a site's name."""
+        serve = ("server", "serve", self.study)
+        site = ("client", "start", "--kit", self.root / "kits" / name, "--site", self.root / name / "site.yaml")
+        words = self.command(*(serve if name == "server" else site))
+        with (self.root / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(words, cwd=ROOT, env=self._environment(), stdout=log, stderr=log)
+
+    def kill(self, name: str) -> None:
+        """As a power cut does; its children go with it."""
+        self._processes[name].send_signal(signal.SIGKILL)
+        self._processes.pop(name).wait()
+
+    def stop(self) -> dict[str, int]:
+        """End everything, kindly; exit codes."""
+        for process in self._processes.values():
+            process.send_signal(signal.SIGTERM)
+        return {name: process.wait(60) for name, process in self._processes.items()}
+
+    def events(self, name: str) -> str:
+        path = (
+            self.study / "state" / "events.jsonl" if name == "server" else self.root / name / "start" / "events.jsonl"
+        )
+        return path.read_text() if path.exists() else ""
+
+    def children(self, name: str, word: str) -> list[int]:
+        """Process numbers of what `name` started, by a word of their command line."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                if parent == self._processes[name].pid and word in (entry / "cmdline").read_text():
+                    found.append(int(entry.name))
+            except (OSError, ValueError):
+                continue
+        return found
+
+    @staticmethod
+    def _environment() -> dict[str, str]:
+        return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def unpack(path: Path, into: Path) -> Path:
+    """An archive as the hospital unpacks it."""
+    with tarfile.open(path) as archive:
+        archive.extractall(into, filter="data")
+    return into / path.stem

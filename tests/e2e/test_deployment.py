@@ -1,0 +1,216 @@
+"""A real deployment on loopback: TLS, keys, processes that are killed; the weights are those of one process, bit for bit."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import time
+
+import numpy as np
+import pytest
+import yaml
+
+from client.connection import _public_key, greet_server
+from common.errors import InputError, Refused
+from server.app import OUTCOME, PROGRESS
+from server.checkpoint import CHECKPOINT, load_checkpoint
+from server.deployment import WANTED
+from server.provision.authority import new_site_key
+from server.provision.invite import invite_site, revoke_site
+from server.provision.study import init_study, open_provisioned
+from simulation.engines import run_local
+from tests.builders import small_protocol
+from tests.deployed_study import SITES, DeployedStudy, unpack, wait_until
+
+pytestmark = pytest.mark.slow
+
+ROUNDS = 5
+PROTOCOL = small_protocol(
+    selection={"method": "fixed_signature"},
+    training={"rounds": ROUNDS, "local_epochs": 2},
+    federation={"min_sites": 2, "min_cases": 4, "timeout_s": 200},
+)
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory):
+    study = DeployedStudy(tmp_path_factory.mktemp("deployed"), PROTOCOL)
+    for name in ("server", *SITES):
+        study.start(name)
+    wait_until(lambda: all("connected" in study.events(site) for site in SITES))
+    yield study
+    codes = study.stop()
+    assert set(codes.values()) == {0}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(deployed):
+    """The same study in this process."""
+    folder = deployed.root / "in-process"
+    folder.mkdir()
+    for name in ("study.yaml", "protocol.yaml"):
+        shutil.copy(deployed.study / name, folder / name)
+    return run_local(folder / "study.yaml", [deployed.root / site / "site.yaml" for site in SITES])
+
+
+def assert_as_undisturbed(deployed, undisturbed):
+    state = load_checkpoint(deployed.study / CHECKPOINT)
+    assert state.finished
+    assert all(np.array_equal(state.weights[name], value) for name, value in undisturbed.weights.items())
+    assert all(np.array_equal(state.histograms[name], value) for name, value in undisturbed.histograms.items())
+    kept = [(e.phase, e.action, e.round) for e in state.exchanges]
+    assert kept == [(e.phase, e.action, e.round) for e in undisturbed.exchanges], "every exchange counts once"
+    assert state.status() == "completed", "every site contributed to every exchange"
+
+
+def begin_again(deployed):
+    """The same study from its start."""
+    wait_until(lambda: not (deployed.study / WANTED).exists())
+    for name in (CHECKPOINT, OUTCOME, PROGRESS):
+        (deployed.study / name).unlink(missing_ok=True)
+    assert deployed.call("server", "run", deployed.study, "--detach").returncode == 0
+
+
+def stopped_in_round(deployed, number):
+    """The worker of gamma is halted, so that this round is open while something is killed; returns the worker."""
+    (worker,) = deployed.children("gamma", "client.worker")
+
+    def reached():
+        try:
+            return json.loads((deployed.study / PROGRESS).read_text())["round"] >= number - 1
+        except (FileNotFoundError, ValueError):
+            return False
+
+    wait_until(reached)
+    os.kill(worker, signal.SIGSTOP)
+    time.sleep(4)
+    return worker
+
+
+def finished(deployed):
+    return json.loads((deployed.study / OUTCOME).read_text())["code"] if (deployed.study / OUTCOME).exists() else ""
+
+
+def test_the_weights_are_those_of_one_process(deployed, undisturbed):
+    done = deployed.call("server", "run", deployed.study, "--json")
+
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"code": "finished"})
+    assert_as_undisturbed(deployed, undisturbed)
+    assert all(
+        site not in (deployed.root / s / "start" / "events.jsonl").read_text() for s in SITES for site in ["alpha-0"]
+    )
+
+
+def test_a_site_killed_in_a_round_comes_back_to_it(deployed, undisturbed):
+    begin_again(deployed)
+    stopped_in_round(deployed, 3)
+    deployed.kill("gamma")
+    time.sleep(1)
+    deployed.start("gamma")
+
+    wait_until(lambda: finished(deployed))
+
+    assert_as_undisturbed(deployed, undisturbed)
+
+
+def test_the_server_killed_in_a_round_goes_on_by_itself(deployed, undisturbed):
+    begin_again(deployed)
+    worker = stopped_in_round(deployed, 3)
+    deployed.kill("server")
+    os.kill(worker, signal.SIGCONT)
+    before = load_checkpoint(deployed.study / CHECKPOINT)
+    deployed.start("server")
+
+    wait_until(lambda: finished(deployed))
+
+    assert 0 < before.rounds_done < ROUNDS
+    assert_as_undisturbed(deployed, undisturbed)
+
+
+def test_flowers_own_processes_may_die_too(deployed, undisturbed):
+    """SuperLink, door and a worker, one after the other, in one run."""
+    begin_again(deployed)
+    stopped_in_round(deployed, 2)
+    for name, word in (("server", "flower-superlink"), ("server", "server.fleet_door"), ("gamma", "client.worker")):
+        (number,) = deployed.children(name, word)
+        os.kill(number, signal.SIGKILL)
+
+    wait_until(lambda: finished(deployed))
+
+    assert_as_undisturbed(deployed, undisturbed)
+
+
+def test_an_unknown_key_is_refused(deployed, tmp_path):
+    kit = deployed.kit("alpha")
+    shutil.copytree(kit.folder, tmp_path / "kit")
+    (tmp_path / "kit" / "site.key").write_bytes(new_site_key()[0])
+
+    with pytest.raises(Refused, match="key-unknown"):
+        greet_server(type(kit)(tmp_path / "kit", kit.settings))
+    changed = deployed.call(
+        "client", "start", "--check", "--kit", tmp_path / "kit", "--site", deployed.root / "alpha/site.yaml"
+    )
+    assert (changed.returncode, "kit-changed" in changed.stderr) == (2, True)
+
+
+def test_a_server_of_another_authority_is_refused(deployed, tmp_path):
+    other = init_study(tmp_path / "other", deployed.root / "protocol.yaml", server=deployed.address)
+    unpack(invite_site(other, "alpha"), tmp_path)
+
+    done = deployed.call(
+        "client", "start", "--check", "--kit", tmp_path / "alpha", "--site", deployed.root / "alpha/site.yaml"
+    )
+
+    assert (done.returncode, "server-not-trusted" in done.stderr) == (2, True)
+
+
+def test_plain_http_is_not_answered(deployed):
+    host, _, port = deployed.address.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as plain:
+        plain.sendall(b"GET /v1/site/hello HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"200" not in plain.recv(1000)
+
+
+def test_only_a_working_supernode_is_let_through(deployed):
+    """Control and runtime interfaces, registration and a key without its signature."""
+    kit = deployed.kit("alpha")
+    trust = ssl.create_default_context(cafile=str(kit.authority))
+
+    def post(path, headers):
+        connection = http.client.HTTPSConnection(*deployed.address.split(":"), context=trust, timeout=30)
+        connection.request("POST", path, b"", headers)
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+    known = {"flwr-public-key": _public_key(kit), "content-type": "application/protobuf"}
+    assert post("/v1/control/start-run", known) == 404
+    assert post("/v1/runtime/acquire-task", known) == 404
+    assert post("/v1/fleet/register-node", known) == 403
+    assert post("/v1/fleet/activate-node", {}) == 401
+    assert post("/v1/fleet/pull-messages", known) >= 400
+
+
+def test_a_revoked_site_leaves_with_a_refusal(deployed):
+    """Last: gamma does not come back."""
+    revoke_site(open_provisioned(deployed.study), "gamma")
+
+    with pytest.raises(Refused, match="key-revoked"):
+        greet_server(deployed.kit("gamma"))
+    gamma = deployed._processes.pop("gamma")
+    assert gamma.wait(120) == 3
+    assert "key-revoked" in (deployed.root / "gamma.log").read_text()
+
+
+def test_an_unreachable_server_is_named(deployed, tmp_path):
+    kit = deployed.kit("alpha")
+    settings = kit.settings.model_copy(update={"server": "localhost:1"})
+
+    with pytest.raises(InputError, match="server-unreachable"):
+        greet_server(type(kit)(kit.folder, settings))
+    assert yaml.safe_load((kit.folder / "kit.yaml").read_text())["server"] == deployed.address
