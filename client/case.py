@@ -54,7 +54,7 @@ class Case:
 
     t1ce, flair: for radiomics.  network_t1ce, network_flair: for the network, where the protocol's order
     keeps a branch without bias correction (METHOD section 5); else None.
-    head_t1ce: T1CE on the common grid before the skull strip, for the picture only; it is not kept on disk.
+    head_t1ce: T1CE on the common grid before the skull strip, in 256 greys, for pictures only.
     to_native: points of the common grid -> points of the native T1CE, for masks on their way back.
     """
 

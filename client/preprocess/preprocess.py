@@ -79,7 +79,7 @@ def _recommended(case: Case, settings: PreprocessingSettings, atlas: Atlas) -> C
         to_flair=sitk.CompositeTransform([t1ce_to_flair, to_t1ce]),
         interpolator=settings.interpolator,
     )
-    case = _with_brain(replace(case, head_t1ce=case.t1ce), settings, atlas)
+    case = _with_brain(replace(case, head_t1ce=_in_greys(case.t1ce)), settings, atlas)
     case = _for_network(case, "The network saw z-scored images without bias correction.")
     return correct_bias(case, settings.n4)
 
@@ -108,7 +108,7 @@ def _paper_order(case: Case, settings: PreprocessingSettings, atlas: Atlas) -> C
         interpolator=settings.interpolator,
     )
     head = sitk.Resample(head, case.t1ce, to_t1ce, sitk.sitkLinear, 0.0)
-    case = _record_registration(replace(case, head_t1ce=head), settings)
+    case = _record_registration(replace(case, head_t1ce=_in_greys(head)), settings)
     case = correct_bias(case, settings.n4)
     if settings.normalisation == "zscore":
         return case
@@ -170,6 +170,12 @@ def _for_network(case: Case, prose: str) -> Case:
         network_t1ce=zscore_image(case, "T1CE"),
         network_flair=zscore_image(case, "FLAIR"),
     )
+
+
+def _in_greys(head: sitk.Image) -> sitk.Image:
+    """A sixth of the disk that the voxels themselves would take (real head at 1 mm: 3.8 MB for 23.5)."""
+    brightest = float(np.percentile(sitk.GetArrayViewFromImage(head), 99.5))
+    return sitk.Cast(sitk.IntensityWindowing(head, 0.0, max(brightest, 1e-6), 0.0, 255.0), sitk.sitkUInt8)
 
 
 def _is_plausible(transform: sitk.Transform) -> bool:

@@ -20,7 +20,7 @@ from client.image_files import write_image
 
 __all__ = ["PreparedStore"]
 
-IMAGES = ("t1ce", "flair", "brain_mask", "tumour_mask", "network_t1ce", "network_flair")
+IMAGES = ("t1ce", "flair", "brain_mask", "tumour_mask", "network_t1ce", "network_flair", "head_t1ce")
 ABOUT, TRANSFORM = "case.json", "to_native.tfm"
 
 

@@ -132,6 +132,10 @@ def test_pictures_are_drawn_of_any_grid(tmp_path: Path):
 
 def test_measures_survive_the_store(tmp_path: Path):
     store, case = PreparedStore(tmp_path), with_mask_measures(prepared_case(1))
-    store.save("key", case)
+    head = sitk.Cast(case.brain_mask * 200, sitk.sitkUInt8)
+    store.save("key", replace(case, head_t1ce=head))
+
+    kept = store.load("key", "p").head_t1ce
+    assert np.array_equal(sitk.GetArrayFromImage(head), sitk.GetArrayFromImage(kept))
 
     assert dict(case.quality) == store.quality("key")
