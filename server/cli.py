@@ -50,6 +50,7 @@ def status(study: Folder, as_json: AsJson = False) -> None:
         "rounds_done": state.rounds_done,
         "rounds": state.rounds,
         "excluded": state.excluded,
+        "origin": None if state.origin is None else state.origin.model_dump(),
         "exchanges": [e.model_dump() for e in state.exchanges],
     }
     table = Table("phase", "exchange", "round", *state.sites, title=f"{state.study}: {state.status()}")

@@ -109,10 +109,11 @@ def runs(
     Example: fedmidline-study runs --in runs --site aachen --releases releases
     """
     found = affected_by(folder, site=site, releases=releases)
-    table = Table("study", "fingerprint", "status", "sites (training + test cases)", "releases", "descendants")
+    table = Table("study", "went on from", "fingerprint", "status", "training + test cases", "releases", "descendants")
     for run in found:
         table.add_row(
             run["study"],
+            run["went_on_from"]["study"] if run["went_on_from"] else "",
             run["fingerprint"][:16],
             run["status"],
             ", ".join(f"{name} {n} + {m}" for name, (n, m) in run["sites"].items()),

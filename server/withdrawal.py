@@ -14,6 +14,7 @@ import yaml
 from common.config.parse import parse_settings
 from common.config.study import StudySettings
 from common.errors import InputError, Refused
+from common.messages.model_files import NUMBERS
 from server.checkpoint import CHECKPOINT, load_checkpoint
 from server.releases import Release, list_releases, version_of
 from server.state import StudyState
@@ -24,35 +25,42 @@ STUDY = "study.yaml"
 
 
 def affected_by(folder: Path, *, site: str, releases: Path | None) -> list[dict[str, Any]]:
-    """Runs under `folder` in the order of their paths, only those with `site` unless it is empty.
+    """Runs under `folder` in the order of their paths; with `site` only those that it took part in, or that went on
+    from a release in whose line it was.
 
     releases: versions made from the run; descendants: versions whose lineage goes back to one of them.
     """
     known = [] if releases is None else list_releases(releases)
+    touched = {made.version for made in known if site in made.sites}
+    touched |= set(_descendants(known, touched))
+    sums = {made.sha256[NUMBERS] for made in known if made.version in touched}
     found = []
     for path in sorted(folder.rglob(CHECKPOINT)):
         state = load_checkpoint(path)
-        if site and site not in state.qualified:
-            continue
-        fingerprint = state.protocol.fingerprint()
-        own = [r.version for r in known if (r.study, r.protocol_fingerprint) == (state.study, fingerprint)]
-        found.append(
-            {
-                "study": state.study,
-                "folder": str(path.parent.relative_to(folder)),
-                "fingerprint": fingerprint,
-                "status": state.status(),
-                "replaces": state.replaces,
-                "sites": {
-                    name: [sum(q.training_cases), sum(q.test_cases)]
-                    for name, q in sorted(state.qualified.items())
-                    if not site or name == site
-                },
-                "releases": own,
-                "descendants": _descendants(known, set(own)),
-            }
-        )
+        origin = state.origin
+        if not site or site in state.qualified or (origin is not None and origin.sha256 in sums):
+            found.append(_told(state, str(path.parent.relative_to(folder)), site, known))
     return found
+
+
+def _told(state: StudyState, folder: str, site: str, known: list[Release]) -> dict[str, Any]:
+    fingerprint = state.protocol.fingerprint()
+    own = [r.version for r in known if (r.study, r.protocol_fingerprint) == (state.study, fingerprint)]
+    return {
+        "study": state.study,
+        "folder": folder,
+        "fingerprint": fingerprint,
+        "status": state.status(),
+        "replaces": state.replaces,
+        "went_on_from": None if state.origin is None else state.origin.model_dump(),
+        "sites": {
+            name: [sum(q.training_cases), sum(q.test_cases)]
+            for name, q in sorted(state.qualified.items())
+            if not site or name == site
+        },
+        "releases": own,
+        "descendants": _descendants(known, set(own)),
+    }
 
 
 def rerun_study(study: Path, out: Path, *, without: tuple[str, ...], name: str, start: Path | None = None) -> Path:

@@ -54,7 +54,7 @@ def answer(request: EvaluateRequest, site: Site) -> EvaluateReply:
             (name, view, label, repr(float(margin)))
             for name, label, margin in zip(cases.pseudonyms, altered.astype(int), margins, strict=True)
         ]
-    _write_scores(scores_file(site, request.study), rows)
+    _write_scores(scores_file(site, f"{request.study}-before" if request.before else request.study), rows)
     return EvaluateReply(site=site.settings.name, training=histograms["train"], test=histograms["test"])
 
 

@@ -11,15 +11,19 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
-__all__ = ["Array", "Arrays", "Refusal", "Reply", "Request", "StudyName"]
+__all__ = ["NOT_FINITE", "Array", "Arrays", "Refusal", "Reply", "Request", "StudyName"]
+
+NOT_FINITE = "not-finite"
+"""Type of pydantic's error, so that NaN is told by its name."""
 
 
 def _finite(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if array.dtype.kind not in "fiu":
         raise ValueError(f"array of kind {array.dtype} cannot cross the wire")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError("array holds NaN or infinity")
+        raise PydanticCustomError(NOT_FINITE, "array holds NaN or infinity")
     return array
 
 

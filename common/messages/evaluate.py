@@ -16,12 +16,14 @@ __all__ = ["EvaluateReply", "EvaluateRequest"]
 class EvaluateRequest(Request):
     """The site keeps the scores of its own cases in its cache, under the study's name.
 
-    origin_study: that the model goes on from, empty for none; a case that it learned from must not be tested.
+    before: the model is the released one that the study goes on from; its scores are kept apart.
+    origin_study: of that model, empty for none; a case that it learned from must not be tested.
     """
 
     action: ClassVar[str] = "evaluate"
     study: StudyName
     model: ModelState
+    before: bool = False
     origin_study: StudyName | Literal[""] = ""
 
 

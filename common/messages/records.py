@@ -12,7 +12,7 @@ from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from pydantic import ValidationError
 
 from common.errors import WireError
-from common.messages.base import Message, Refusal
+from common.messages.base import NOT_FINITE, Message, Refusal
 from common.messages.plain import from_plain, to_plain
 
 __all__ = ["from_records", "is_refusal", "size_in_bytes", "to_records"]
@@ -42,7 +42,14 @@ def from_records(records: RecordDict, kind: type[Kind]) -> Kind:
     except ValidationError as error:
         # The library's text quotes values; only the places may be told.
         fields = ", ".join(".".join(map(str, fault["loc"])) for fault in error.errors())
-        raise _malformed(fields, "Fields are missing, unknown, of another type, or not finite.") from None
+        if any(fault["type"] in {NOT_FINITE, "finite_number"} for fault in error.errors()):
+            raise WireError(
+                "message-not-finite",
+                field=fields,
+                problem="The message holds NaN or infinity.",
+                fix="Look for damaged features or a learning rate that is too high at the site that sent it.",
+            ) from None
+        raise _malformed(fields, "Fields are missing, unknown, or of another type.") from None
     except (KeyError, ValueError):
         raise _malformed("json", "The message's text cannot be read.") from None
 

@@ -25,8 +25,9 @@ class Baseline(Phase):
             return None
         return EvaluateRequest(
             fingerprint=state.protocol.fingerprint(),
-            study=f"{state.study}-before",
+            study=state.study,
             model=state.model(),
+            before=True,
             origin_study=state.origin.study,
         )
 

@@ -14,6 +14,7 @@ import yaml
 from client.cli import app as site_app
 from client.site import open_site
 from client.store.run_ledger import RunLedger
+from client.tasks.evaluate import scores_file
 from client.tasks.load_cohort import load_cohort
 from common.command import run_command
 from common.errors import InputError, ProtocolMismatch, Refused
@@ -143,6 +144,9 @@ def test_a_new_site_joins_a_released_model(place, tmp_path):
     begun = next(e for e in state.exchanges if e.action == "train_round").loss
     assert begun < next(e for e in first.exchanges if e.action == "train_round").loss
     assert set(state.before) == {*SIZES, "dublin"}
+    site = open_site(federation.sites["aachen"])
+    assert scores_file(site, "second-before").read_text() != scores_file(site, "second").read_text()
+    assert {"second", "trial"} <= {run.study for run in RunLedger(site.settings.cache).runs()}
     # The old sites' test cases under the released model are exactly what the first study saw.
     for site in SIZES:
         np.testing.assert_array_equal(state.before[site], first.site_histograms[site])
@@ -285,6 +289,12 @@ def test_a_site_that_leaves(place, tmp_path):
     assert (found["trial"]["releases"], found["trial"]["descendants"]) == ([1], [3])
     assert (found["second"]["releases"], found["second"]["descendants"]) == ([3], [])
     assert affected_by(tmp_path / "runs", site="dublin", releases=folder) == []
+    # A run that the site had no part in, but that went on from a model which had learned from it.
+    pair = {name: path for name, path in federation.sites.items() if name != "cork"}
+    third = write_study(tmp_path / "runs" / "third", federation, pair, start=str(folder / "v0003"))
+    run_local(third, list(pair.values()))
+    through = {run["study"]: run for run in affected_by(tmp_path / "runs", site="cork", releases=folder)}["third"]
+    assert (through["sites"], through["went_on_from"]["version"]) == ({}, 3)
 
     two = [path for name, path in federation.sites.items() if name != "cork"]
     again = run_local(rerun_study(tmp_path / "runs" / "trial", tmp_path / "again", without=("cork",), name=""), two)

@@ -86,8 +86,8 @@ def of_too_many_cases(reply, _):
 
 
 BROKEN = [
-    (poisoned(np.nan), "message-malformed"),
-    (poisoned(np.inf), "message-malformed"),
+    (poisoned(np.nan), "message-not-finite"),
+    (poisoned(np.inf), "message-not-finite"),
     (poisoned(1e30), "update-too-large"),
     (in_array(lambda a: np.full_like(a, 99)), "update-norm"),
     (in_array(lambda a: a.T.copy()), "update-shape"),

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from common.errors import InputError, WireError
 from common.messages.base import Refusal
+from common.messages.evaluate import EvaluateRequest
 from common.messages.harmoniser import Harmoniser
 from common.messages.model import ModelState
 from common.messages.records import from_records, is_refusal, size_in_bytes, to_records
@@ -51,6 +52,15 @@ def test_nan_cannot_be_said():
     nothing = WeightUpdate(encoding="float32", parts={})
     with pytest.raises(ValidationError):
         TrainRoundReply(site="s", round=1, cases=3, loss=float("nan"), update=nothing)
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", "", ".", "A b"])
+def test_a_studys_name_cannot_lead_out_of_the_cache(name):
+    """Sites name files by it."""
+    with pytest.raises(ValidationError):
+        TrainRoundRequest(fingerprint="f", study=name, round=2, model=_model())
+    with pytest.raises(ValidationError):
+        EvaluateRequest(fingerprint="f", study=name, model=_model())
 
 
 def test_a_malformed_message_is_told_without_its_values():
