@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= runs/replay
 
-.PHONY: help setup replay test test-slow test-all clean
+.PHONY: help setup replay test test-slow test-all deploy-test clean
 
 help:            ## these lines
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -29,6 +29,9 @@ test-slow: $(STAMP) ## the slow tests: Ray, SuperLink, real images, the review p
 	@"$(BIN)/python" -m pytest -m slow -n 2
 
 test-all: test test-slow ## both
+
+deploy-test: $(STAMP) ## a server and three sites as processes over TLS: killed, restarted, attacked
+	@"$(BIN)/python" -m pytest tests/e2e/test_deployment.py -m slow -n 0 --durations=5
 
 clean:           ## remove the environment and all runs
 	rm -rf "$(VENV)" runs

@@ -52,14 +52,15 @@ def main(grid: Grid, context: Context) -> None:
 
 def _run(grid: Grid, path: Path) -> None:
     settings, state = open_study(path)
-    patient = PatientGrid(grid, patience_s=settings.rejoin_timeout_s)
-    wait_for_sites(patient, len(settings.sites), settings.join_timeout_s)
+    if settings.rejoin_timeout_s:
+        grid = PatientGrid(grid, patience_s=settings.rejoin_timeout_s)
+    wait_for_sites(grid, len(settings.sites), settings.join_timeout_s)
 
     def notify(exchange: Exchange) -> None:
         _tell(exchange)
         _write(path.parent / PROGRESS, exchange.model_dump(mode="json"))
 
-    run_study(patient, state, checkpoint=path.parent / CHECKPOINT, notify=notify)
+    run_study(grid, state, checkpoint=path.parent / CHECKPOINT, notify=notify)
 
 
 def _write(path: Path, row: dict[str, Any]) -> None:

@@ -56,7 +56,7 @@ def invite(
     renew: Annotated[bool, typer.Option("--renew", help="a new key; the site's old one ends")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write one hospital's sealed kit: its key, the authority's certificate, the protocol, a compose file, one page.
+    """Write one hospital's sealed kit: its key, the authority's certificate, the protocol, one page.
 
     Hand it over on a channel that you would trust with a password, then delete it here.
 

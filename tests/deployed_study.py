@@ -57,12 +57,15 @@ class DeployedStudy:
             unpack(invite_site(open_provisioned(self.study), site), root / "kits")
 
     def kit(self, site: str) -> Kit:
+        """As the hospital opened it."""
         return open_kit(self.root / "kits" / site, datetime.now(UTC))
 
     def command(self, side: str, *words: object) -> list[str]:
+        """`fedmidline-study` for server, `fedmidline-site` for client."""
         return [sys.executable, "-c", f"from {side}.cli import main; main()", *map(str, words)]
 
     def call(self, side: str, *words: object) -> subprocess.CompletedProcess:
+        """Run a command to its end."""
         return subprocess.run(
             self.command(side, *words),
             cwd=ROOT,
@@ -93,6 +96,7 @@ class DeployedStudy:
         return {name: process.wait(60) for name, process in self._processes.items()}
 
     def events(self, name: str) -> str:
+        """The structured log of the server or of a site."""
         path = (
             self.study / "state" / "events.jsonl" if name == "server" else self.root / name / "start" / "events.jsonl"
         )

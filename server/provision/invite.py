@@ -74,7 +74,6 @@ def invite_site(study: Provisioned, site: str, *, days: int = KIT_DAYS, renew: b
         PROTOCOL: (study.folder / "protocol.yaml").read_bytes(),
         KEY: private,
         PUBLIC_KEY: public,
-        "compose.yaml": _template("kit_compose.yaml", words),
         "README.md": _template("kit_readme.md", words),
     }
     path = study.folder / "kits" / f"{site}.tar"

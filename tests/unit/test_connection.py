@@ -1,0 +1,64 @@
+"""What a site checks before it joins: kit, key, protocol, code."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import yaml
+
+from client import connection
+from client.connection import open_kit, require_match
+from common.deployment.application import application_fingerprint, application_stamp
+from common.errors import ConfigError, ProtocolMismatch, Refused
+from server.provision.invite import invite_site
+from server.provision.study import init_study
+from tests.builders import small_protocol, write_site
+from tests.deployed_study import unpack
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(small_protocol().model_dump(mode="json")))
+    made = init_study(tmp_path / "study", tmp_path / "p.yaml", server="localhost:1")
+    return unpack(invite_site(made, "alpha", days=10), tmp_path / "kits")
+
+
+def test_a_kit_opens_until_its_last_day(folder):
+    assert open_kit(folder, NOW + timedelta(days=10)).settings.site == "alpha"
+    with pytest.raises(Refused, match="kit-expired") as caught:
+        open_kit(folder, NOW + timedelta(days=11))
+    assert caught.value.exit_code == 3
+
+
+def test_a_key_that_others_can_read_is_not_used(folder):
+    (folder / "site.key").chmod(0o644)
+
+    with pytest.raises(ConfigError, match=r"key-readable-by-others.*chmod 600"):
+        open_kit(folder, NOW)
+
+
+def test_the_sites_own_file_must_match(folder, tmp_path, monkeypatch):
+    kit = open_kit(folder, NOW)
+    right = write_site(tmp_path, "alpha", small_protocol(), 8, seed=1)
+    assert require_match(kit, right).settings.name == "alpha"
+
+    for site, code in (
+        (write_site(tmp_path, "beta", small_protocol(), 8, seed=1), "site-differs"),
+        (write_site(tmp_path / "again", "alpha", small_protocol(seed=1), 8, seed=1), "protocol-differs"),
+    ):
+        with pytest.raises(ProtocolMismatch, match=code):
+            require_match(kit, site)
+    monkeypatch.setattr(connection, "application_fingerprint", lambda: "0" * 64)
+    with pytest.raises(ProtocolMismatch, match="application-differs"):
+        require_match(kit, right)
+
+
+def test_the_applications_fingerprint_is_of_its_code():
+    assert application_fingerprint() == application_fingerprint()
+    assert application_stamp() == application_stamp()
+    names = [name for name, _, _ in application_stamp()]
+    assert any(name.endswith("client/app.py") for name in names)
+    assert not any("/server/" in name or "/simulation/" in name for name in names)
