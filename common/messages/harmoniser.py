@@ -1,7 +1,7 @@
 """harmoniser: what turns a site's radiomics features into harmonised ones, as it travels in every message.
 
-Sites are stateless: each fits its own scanners' shifts anew from its own training cases, so that no shift of a
-scanner that one site alone uses is ever sent.
+Each site fits its own scanners' shifts from its own training cases, so that no shift of a scanner that one site alone
+uses is ever sent; what it makes of its features with them it keeps (client/store/harmonised_store.py).
 """
 
 from __future__ import annotations
