@@ -35,6 +35,8 @@ ACTIONS = (
     "train_round",
     "evaluate",
     "score_cells",
+    "segment_round",
+    "segment_evaluate",
 )
 AGES = ("under 18", "18-39", "40-59", "60 and over", "not stated")
 LOCATIONS = ("thalamus", "brainstem", "medulla", "corpus_callosum", "basal_ganglia", "third_ventricle",
