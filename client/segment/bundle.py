@@ -8,6 +8,7 @@ tensors only, after its SHA-256 has been compared.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import pickle
 from dataclasses import dataclass
@@ -56,7 +57,8 @@ def read_bundle(folder: Path, *, sha256: str) -> Bundle:
     path = folder / "models" / "model.pt"
     if not path.is_file():
         raise _fault("bundle-incomplete", "models/model.pt", "The bundle has no weights.", "Copy the whole bundle.")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    data = path.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
     if found != sha256.lower():
         raise _fault(
             "bundle-differs",
@@ -64,7 +66,7 @@ def read_bundle(folder: Path, *, sha256: str) -> Bundle:
             "The SHA-256 of the bundle's weights is not the one given.",
             "Compare with the publisher's number; a file that differs is damaged or was tampered with.",
         )
-    weights = _weights(path)
+    weights = _weights(data)
     network_of(weights, network, name=folder.name)
     return Bundle(network, weights, found, str(metadata.get("version", "")))
 
@@ -152,9 +154,9 @@ def _require_zscores(inference: dict[str, Any]) -> None:
         )
 
 
-def _weights(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+def _weights(data: bytes) -> dict[str, np.ndarray[Any, Any]]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise _fault(
             "bundle-carries-code",

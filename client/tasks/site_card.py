@@ -35,6 +35,8 @@ ACTIONS = (
     "train_round",
     "evaluate",
     "score_cells",
+    "segment_round",
+    "segment_evaluate",
 )
 FILES = ("landmarks",)
 """What a person may hand over before the study begins."""
