@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -52,15 +53,19 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
             problem=f"The site has fewer than {protocol.federation.min_cases} training cases.",
             fix="Add cases, or agree on a lower minimum in the protocol.",
         )
-    versions = {package: version(package) for package in PACKAGES}
     return QualifyReply(
         site=name,
         training_cases=training,
         test_cases=_by_class(cohort.test.table.altered),
         batches=_batches(site, cohort),
-        versions={"python": platform.python_version(), **versions},
+        versions={"python": platform.python_version(), **_versions()},
         phantom=phantom,
     )
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {package: version(package) for package in PACKAGES}
 
 
 def _batches(site: Site, cohort: SiteCohort) -> tuple[str, ...]:
