@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -57,13 +58,12 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
             fix="Add cases, or agree on a lower minimum in the protocol.",
         )
     _remember_split(site, cohort.training.pseudonyms, cohort.test.pseudonyms)
-    versions = {package: version(package) for package in PACKAGES}
     return QualifyReply(
         site=name,
         training_cases=training,
         test_cases=_by_class(cohort.test.table.altered),
         batches=_batches(site, cohort),
-        versions={"python": platform.python_version(), **versions},
+        versions={"python": platform.python_version(), **_versions()},
         phantom=phantom,
     )
 
@@ -94,8 +94,13 @@ def _with_masks(site: Site) -> QualifyReply:
         site=site.settings.name,
         training_cases=counts(fitted),
         test_cases=counts(tested),
-        versions={"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+        versions={"python": platform.python_version(), **_versions()},
     )
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {package: version(package) for package in PACKAGES}
 
 
 def _batches(site: Site, cohort: SiteCohort) -> tuple[str, ...]:

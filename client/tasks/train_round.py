@@ -12,6 +12,7 @@ from client.device import choose_device
 from client.site import Site
 from client.store.control_variates import ControlVariates
 from client.store.gram_store import GramStore
+from client.store.moments_store import MomentsStore
 from client.store.run_ledger import RunLedger
 from client.tasks.learning_encoder import backbone_of
 from client.tasks.load_cohort import load_cohort
@@ -43,10 +44,11 @@ class SentUpdate:
 
 
 def answer(request: TrainRoundRequest, site: Site) -> TrainRoundReply:
-    """One round; what stays here between messages is the cases' Gram matrix and the site's variate."""
+    """One round; what stays here between messages: the cases' Gram matrix, the server's moments, the site's variate."""
     # One thread of torch's own: the same bits on a laptop, on Ray and in a hospital, whatever the number of cores.
     torch.set_num_threads(1)
     protocol, name, model = site.protocol, site.settings.name, _with_weights(request, site.protocol)
+    model = MomentsStore(site.settings.cache, site=name).complete(model, request.moments)
     training = protocol.training
     cases = load_cohort(site, model.harmoniser).training
     backbone = backbone_of(cases, site) if training.encoder_rate else None

@@ -60,16 +60,15 @@ class StandardisedMaps:
     def products(self, matrix: Weights, *, gram: bool = False) -> tuple[Tensor, Tensor]:
         """X M' of M (rows x length), and X X' where asked for, in one pass; float64."""
         cases, rows = len(self.maps), len(matrix)
-        height = rows + (cases if gram else 0)
 
         def part(features: slice) -> Tensor:
-            # M above X in one array: with X X' asked for, M X' rides along at no cost of its own.
-            both = torch.empty(rows + cases, WIDTH, dtype=self.precision, device=self.device)
+            # One array, so that threads hand over one thing: M X' above, X X' below.
+            height = rows + (cases if gram else 0)
             total = torch.zeros(height, cases, dtype=torch.float64, device=self.device)
-            for place, block in self._blocks(features, both[rows:]):
-                width = block.shape[1]
-                both[:rows, :width] = torch.from_numpy(np.array(matrix[:, place]))
-                total += both[:height, :width] @ block.T
+            for place, block in self._blocks(features):
+                total[:rows] += self._tensor(matrix[:, place]) @ block.T
+                if gram:
+                    total[rows:] += block @ block.T
             return total
 
         both = self._sum(part)
@@ -118,13 +117,12 @@ class StandardisedMaps:
         with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(part, stretches))
 
-    def _blocks(self, features: slice, buffer: Tensor | None = None) -> Iterator[tuple[slice, Tensor]]:
-        """(place, standardised block), in `buffer`, cases x WIDTH; the block is overwritten by the next."""
+    def _blocks(self, features: slice) -> Iterator[tuple[slice, Tensor]]:
+        """(place, standardised block); the block is overwritten by the next."""
         root = math.sqrt(self.maps.length)
         scale = 1 / (self._tensor(self.deviation[features]) * root)
         shift = -self._tensor(self.mean[features]) * scale
-        if buffer is None:
-            buffer = torch.empty(len(self.maps), WIDTH, dtype=self.precision, device=self.device)
+        buffer = torch.empty(len(self.maps), WIDTH, dtype=self.precision, device=self.device)
         for place, stored in self.maps.blocks(features, WIDTH):
             block = buffer[:, : place.stop - place.start].copy_(torch.from_numpy(stored))
             here = slice(place.start - features.start, place.stop - features.start)

@@ -7,7 +7,7 @@ protocol weighs sites by it, the variance of one case's gradient.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,15 +21,20 @@ __all__ = ["TrainRoundReply", "TrainRoundRequest"]
 class TrainRoundRequest(Request):
     """`round` starts at 1; it names the random stream of the batches.
 
-    change: of the weights since the study's first ones, where the model travels without weights
-    (common/messages/broadcast.py).  class_weights: of (altered, not altered).  control: SCAFFOLD's control variate of the server, by name; the
-    site's own lies in its cache under `study`.
+    moments: digest of the model's visual moments, which are left out where every site asked has had them
+    (common/messages/visual_moments.py).  change: of the weights since the study's first ones, where the model travels
+    without weights (common/messages/broadcast.py).  class_weights: of (altered, not altered).  control: SCAFFOLD's
+    control variate of the server, by name; the site's own lies in its cache under `study`.
+
+    Version 2 has the digest.
     """
 
+    schema_version: Literal[2] = 2  # type: ignore[assignment]  # each message counts its own versions
     action: ClassVar[str] = "train_round"
     study: StudyName
     round: int
     model: ModelState
+    moments: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     class_weights: tuple[float, float] = (1.0, 1.0)
     change: WeightUpdate | None = None
     control: Arrays = Field(default_factory=dict)

@@ -12,6 +12,7 @@ from common.messages.base import Reply, Request
 from common.messages.broadcast import sent_change
 from common.messages.train_round import TrainRoundReply, TrainRoundRequest
 from common.messages.update_gate import check_cases, check_changes, check_round, check_variance
+from common.messages.visual_moments import UNKNOWN, moments_digest, without_moments
 from common.messages.weight_update import open_update
 from common.networks.first_weights import first_weights
 from common.seeds import stream
@@ -40,11 +41,15 @@ class Train(Phase):
         state = state.evolve(weights=dict(state.weights or first))
         change = sent_change(state.weights, first, training, seed=state.protocol.seed, round_number=round_number)
         model = state.model()
+        moments = moments_digest(model)
+        if _know_the_moments(state).issuperset(self.asked(state)):
+            model = without_moments(model)
         return TrainRoundRequest(
             fingerprint=state.protocol.fingerprint(),
             study=state.study,
             round=round_number,
             model=model if change is None else model.model_copy(update={"weights": {}}),
+            moments=moments,
             change=change,
             class_weights=_class_weights(state) if training.class_weights else (1.0, 1.0),
             control=state.strategy_memory if training.strategy == "scaffold" else {},
@@ -111,6 +116,16 @@ def _stop_early(state: StudyState, before: Weights) -> StudyState:
     if len(losses) - 1 - best >= state.protocol.training.patience:
         return state.evolve(weights=state.best_weights, best_weights={}, stopped_early=True)
     return state
+
+
+def _know_the_moments(state: StudyState) -> set[str]:
+    """Sites that have trained in this study and have not said since that they lost what standardises the features."""
+    known: set[str] = set()
+    for exchange in state.exchanges:
+        if exchange.action == "train_round":
+            known |= {site for site, status in exchange.roster.items() if status == "contributed"}
+            known -= {site for site, code in exchange.codes.items() if code == UNKNOWN}
+    return known
 
 
 def _class_weights(state: StudyState) -> tuple[float, float]:

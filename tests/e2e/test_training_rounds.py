@@ -263,3 +263,22 @@ def test_the_gram_matrix_is_kept_and_changes_no_bit(tmp_path):
     assert all(len(list((s.parent / "cache" / "gram").glob("*.npy"))) == 1 for s in sites)
     for name, weight in first.weights.items():
         np.testing.assert_array_equal(second.weights[name], weight)
+
+
+def test_the_visual_moments_travel_once_and_again_to_a_site_that_lost_them(tmp_path):
+    """Two numbers a feature in the first round; bern's cache is emptied after the second, and nothing is guessed."""
+    federation = write_federation(tmp_path, small_protocol(training=ROUNDS | {"rounds": 5}), SIZES)
+    cache = federation.sites["bern"].parent / "cache" / "moments"
+
+    def lose(exchange):
+        if (exchange.action, exchange.round) == ("train_round", 2):
+            for file in cache.iterdir():
+                file.unlink()
+
+    state = run_local(federation.study, list(federation.sites.values()), notify=lose)
+
+    rounds = [e for e in state.exchanges if e.action == "train_round"]
+    assert [e.codes.get("bern", "") for e in rounds] == ["", "", "moments-unknown", "", ""]
+    moments = 2 * 4 * federation.protocol.visual.length
+    down = [e.bytes_down["bern"] for e in rounds]
+    assert min(down[0], down[3]) - max(down[1], down[2], down[4]) > 0.9 * moments

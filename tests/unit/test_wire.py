@@ -35,7 +35,7 @@ def _model() -> ModelState:
 
 
 def test_a_message_survives_the_trip():
-    request = TrainRoundRequest(fingerprint="f", study="s", round=2, model=_model())
+    request = TrainRoundRequest(fingerprint="f", study="s", round=2, model=_model(), moments=64 * "0")
 
     records = to_records(request)
     back = from_records(records, TrainRoundRequest)
