@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from common.command import new_command, run_command, say
 from common.config.parse import parse_settings
@@ -23,6 +22,7 @@ from server.reporting.segmentation_files import segmentation_figures, write_segm
 from server.run_commands import running
 from server.standard_scale import combine_landmarks, read_landmarks, with_scale
 from server.state import StudyState
+from server.status import as_row, as_table, heard_s_ago, watch_status
 from server.study_commands import provisioning
 
 __all__ = ["main"]
@@ -38,25 +38,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="print machine-readable JSO
 
 
 @app.command()
-def status(study: Folder, as_json: AsJson = False) -> None:
-    """Who contributed to what, and how far the study is.
+def status(
+    study: Folder,
+    watch: Annotated[bool, typer.Option("--watch", help="stay, and show it anew until the run has ended")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Who contributed to what, how far the study is, and when each site was last heard of.
 
     Example: fedmidline-study status --study runs/replay/study
     """
+    if watch:
+        watch_status(study)
     state = _open(study)
-    result = {
-        "study": state.study,
-        "status": state.status(),
-        "rounds_done": state.rounds_done,
-        "rounds": state.rounds,
-        "excluded": state.excluded,
-        "origin": None if state.origin is None else state.origin.model_dump(),
-        "exchanges": [e.model_dump() for e in state.exchanges],
-    }
-    table = Table("phase", "exchange", "round", *state.sites, title=f"{state.study}: {state.status()}")
-    for e in state.exchanges:
-        table.add_row(e.phase, e.action, str(e.round or ""), *(e.roster.get(site, "") for site in state.sites))
-    say(result, table, as_json=as_json)
+    say({**as_row(state), "heard_s_ago": heard_s_ago(study)}, as_table(state, study), as_json=as_json)
 
 
 @app.command()

@@ -33,6 +33,7 @@ __all__ = ["SERVE_LOCK", "WANTED", "Deployment", "read_outcome", "serve"]
 SERVE_LOCK, WANTED = "state/serve.lock", "state/wanted"
 APP = Path(__file__).resolve().parents[1]
 HERE = "here"
+FLWR_TIMEOUT_S = 120
 STARTING_S = 90.0
 """How long a submitted run may take until its ServerApp holds the lock."""
 
@@ -201,16 +202,20 @@ class Deployment:
 
     def _flwr(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Flower's own command, which reaches the control interface on loopback."""
-        home = {"FLWR_HOME": str(self.state / "cli")}
-        return subprocess.run(  # noqa: S603  # our own arguments
-            [flower_program("flwr"), *words],
-            cwd=self.state,
-            env={**os.environ, **QUIET, **home},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        command = [flower_program("flwr"), *words]
+        environment = {**os.environ, **QUIET, "FLWR_HOME": str(self.state / "cli")}
+        try:
+            return subprocess.run(  # noqa: S603  # our own arguments
+                command,
+                cwd=self.state,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=FLWR_TIMEOUT_S,
+            )
+        except subprocess.TimeoutExpired:
+            return subprocess.CompletedProcess(command, 1, "", f"no answer within {FLWR_TIMEOUT_S} s")
 
 
 def _answers(port: int) -> bool:

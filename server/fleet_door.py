@@ -46,7 +46,7 @@ KEY = "flwr-public-key"
 FORWARDED = ("content-type", "accept", "user-agent")
 HOLD_S = 12.0
 """A SuperNode's patience is 30 s, and its signature is good for 300."""
-FASTEST_POLL_S, IDLE_POLL_S, POLLS_PER_S = 0.15, 1.0, 40.0
+FASTEST_POLL_S, IDLE_POLL_S, POLLS_PER_S = 0.25, 1.0, 20.0
 BUSY_S = 60.0
 """A site that had work so lately is likely to have more; between studies nobody is in a hurry."""
 SEEN_EVERY_S = 2.0

@@ -28,7 +28,7 @@ LOST = (
 """Errors of the carrier, not of the site's code: asking again may help."""
 ASK_AT_MOST = 5
 """A message that kills its site each time must not go on for ever."""
-FASTEST_S, SLOWEST_S = 0.05, 0.5
+FASTEST_S, SLOWEST_S, LOOK_AT_NODES_S = 0.05, 0.5, 2.0
 
 
 @dataclass
@@ -100,9 +100,11 @@ class PatientGrid(Grid):
         for question in open_questions.values():
             question.lost_at = begun
         replies: list[Message] = []
-        pause = FASTEST_S
+        pause, looked = FASTEST_S, float("-inf")
         while open_questions and self._now() < end:
-            self._ask(open_questions)
+            if self._now() - looked >= LOOK_AT_NODES_S:
+                looked = self._now()
+                self._ask(open_questions)
             arrived = self._collect(open_questions) + self._give_up(open_questions)
             replies += arrived
             pause = FASTEST_S if arrived else min(SLOWEST_S, 1.5 * pause)

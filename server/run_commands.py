@@ -15,7 +15,7 @@ from common.command import say, screen
 from common.deployment.keeper import EventLog
 from common.deployment.lock import is_held
 from common.errors import InputError, QuorumLost, Refused, StudyError
-from server.app import OUTCOME, PROGRESS
+from server.app import OUTCOME, PROGRESS, RUN_LOCK
 from server.checkpoint import CHECKPOINT
 from server.deployment import SERVE_LOCK, WANTED, read_outcome
 from server.deployment import serve as serve_study
@@ -85,9 +85,9 @@ def _want(study: Path) -> None:
             problem="The study's server is not running on this machine.",
             fix="Start it: fedmidline-study serve STUDY_DIR",
         )
-    if not (study / WANTED).exists():
+    if not is_held(study / RUN_LOCK):
         (study / OUTCOME).unlink(missing_ok=True)
-        (study / WANTED).touch()
+    (study / WANTED).touch()
 
 
 def _follow(study: Path, *, detach: bool, as_json: bool) -> None:

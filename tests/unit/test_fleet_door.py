@@ -9,8 +9,11 @@ import tarfile
 from datetime import date
 
 import httpx
+import numpy as np
 import pytest
 import yaml
+from flwr.app import Array, ArrayRecord, RecordDict
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -127,6 +130,17 @@ def test_strangers_are_told_apart_from_the_revoked_and_the_expired(study, door, 
         assert door.post("/v1/fleet/get-run", headers=key).json() == {"code": "key-expired"}
     finally:
         save_registry(study.folder, registry)
+
+
+def test_the_papers_head_fits_through_in_chunks():
+    """10.49 million weights of four bytes: no request that Flower makes of them is near the limit."""
+    weights = np.random.default_rng(0).standard_normal(10_490_000).astype(np.float32)
+    record = RecordDict({"arrays": ArrayRecord({"head": Array(weights)})})
+
+    sizes = [len(part.deflate()) for part in get_all_nested_objects(record).values()]
+
+    assert sum(sizes) > weights.nbytes
+    assert max(sizes) < LARGEST_BODY / 2
 
 
 def test_an_oversized_body_stops_at_the_door(door, key, superlink):
