@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from common.command import new_command, run_command, say
 from common.config.parse import parse_settings
