@@ -11,6 +11,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
+from client.egress_commands import egress_commands
 from client.ingest.table import TableSource, read_mapping
 from client.onboarding import COLUMNS, AsJson, SiteFile, onboarding
 from client.review_commands import review
@@ -26,6 +27,7 @@ app = new_command("What a hospital runs; nothing here sends anything.")
 app.add_typer(review, name="review")
 
 app.add_typer(onboarding)
+app.add_typer(egress_commands)
 
 
 @app.command()

@@ -34,6 +34,10 @@ def small_protocol(**changes: object) -> Protocol:
     return Protocol.model_validate(settings)
 
 
+OPEN_DOOR = {"min_cell": 0, "min_cases": 1, "rounding": 1}
+"""Twelve invented cases have nothing to hide; tests/unit/test_egress.py has the rules."""
+
+
 @dataclass(frozen=True)
 class Federation:
     """study: the coordinator's file; sites: each hospital's."""
@@ -100,6 +104,7 @@ def write_site(
     (home / "protocol.yaml").write_text(yaml.safe_dump(protocol.model_dump(mode="json")))
     site = home / "site.yaml"
     settings = {"name": name, "protocol": "protocol.yaml", "manifest": "manifest.csv", "ethics_id": "synthetic"}
+    settings["egress"] = OPEN_DOOR
     site.write_text(yaml.safe_dump(settings))
     return site
 

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from common.catalogue import PAPER_SIGNATURE
 from common.config.base import Settings
+from common.config.egress import EgressFloor
 from common.config.federation import EvaluationSettings, FederationSettings
 from common.config.harmonisation import HarmonisationSettings
 from common.config.modelling import (
@@ -49,6 +50,7 @@ class Protocol(Settings):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     federation: FederationSettings = FederationSettings()
+    egress: EgressFloor = EgressFloor()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

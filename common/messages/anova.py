@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from common.messages.base import Array, Reply, Request
 from common.messages.harmoniser import Harmoniser
+from common.privacy.disclosure import Disclosure
 
 __all__ = ["AnovaReply", "AnovaRequest"]
 
@@ -27,3 +28,7 @@ class AnovaReply(Reply):
     cases: Array
     total: Array
     squares: Array
+
+    def discloses(self) -> Disclosure:
+        """Sums over the cases of each class."""
+        return Disclosure(cases={"cases": self.cases}, by_label=True)

@@ -7,10 +7,12 @@ so that neither side can be poisoned by the other.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from common.privacy.disclosure import Disclosure
 
 __all__ = ["Array", "Arrays", "Refusal", "Reply", "Request"]
 
@@ -52,6 +54,14 @@ class Reply(Message):
     """From a site to the server."""
 
     site: str
+
+    def discloses(self) -> Disclosure | None:
+        """What it tells about cases; None, where the message does not say, keeps it in the hospital."""
+        return None
+
+    def without_labels(self) -> Self | None:
+        """The same without counts by H3 status, for sites that may not tell them; None where nothing would be left."""
+        return None
 
 
 class Refusal(Reply):

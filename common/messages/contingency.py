@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from common.messages.base import Array, Reply, Request
 from common.messages.harmoniser import Harmoniser
+from common.privacy.disclosure import Disclosure
 
 __all__ = ["ContingencyReply", "ContingencyRequest"]
 
@@ -25,3 +26,7 @@ class ContingencyReply(Reply):
     """counts: features x bins x (not altered, altered)."""
 
     counts: Array
+
+    def discloses(self) -> Disclosure:
+        """Every bin and class is a cell."""
+        return Disclosure(counts={"counts": self.counts}, by_label=True)

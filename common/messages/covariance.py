@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from common.messages.base import Array, Reply, Request
 from common.messages.harmoniser import Harmoniser
+from common.privacy.disclosure import Disclosure
 
 __all__ = ["CovarianceReply", "CovarianceRequest"]
 
@@ -28,3 +29,7 @@ class CovarianceReply(Reply):
 
     count: int
     total: Array
+
+    def discloses(self) -> Disclosure:
+        """Products over the training cases."""
+        return Disclosure(cases={"count": self.count})

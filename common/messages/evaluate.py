@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from common.messages.base import Array, Reply, Request
 from common.messages.model import ModelState
+from common.privacy.disclosure import Disclosure
 
 __all__ = ["EvaluateReply", "EvaluateRequest"]
 
@@ -26,3 +27,7 @@ class EvaluateReply(Reply):
 
     training: Array
     test: Array
+
+    def discloses(self) -> Disclosure:
+        """Fine cells by class are the ROC curve's own points (Matthews and Harel 2013)."""
+        return Disclosure(counts={"training": self.training, "test": self.test}, by_label=True)

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from common.messages.base import Array, Reply, Request
 from common.messages.harmoniser import Harmoniser
+from common.privacy.disclosure import Disclosure
 
 __all__ = ["MomentsReply", "MomentsRequest"]
 
@@ -29,3 +30,7 @@ class MomentsReply(Reply):
     count: int
     radiomics: Array
     visual: Array
+
+    def discloses(self) -> Disclosure:
+        """Sums over the training cases."""
+        return Disclosure(cases={"count": self.count})

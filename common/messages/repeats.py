@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from common.messages.base import Array, Reply, Request
+from common.privacy.disclosure import Disclosure
 
 __all__ = ["RepeatsReply", "RepeatsRequest"]
 
@@ -27,3 +28,7 @@ class RepeatsReply(Reply):
     columns: Array
     between: Array
     within: Array
+
+    def discloses(self) -> Disclosure:
+        """Sums over the cases measured repeatedly."""
+        return Disclosure(cases={"count": self.count})

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from common.messages.base import Array, Reply, Request
+from common.privacy.disclosure import Disclosure
 
 __all__ = ["ScoreCellsReply", "ScoreCellsRequest"]
 
@@ -31,3 +32,7 @@ class ScoreCellsReply(Reply):
     """counts: (prefixes, 2^bits, 2); classes are (not altered, altered)."""
 
     counts: Array
+
+    def discloses(self) -> Disclosure:
+        """Bits of single scores, by class."""
+        return Disclosure(counts={"counts": self.counts}, by_label=True)

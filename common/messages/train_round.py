@@ -13,6 +13,7 @@ from pydantic import Field
 from common.messages.base import Arrays, Reply, Request
 from common.messages.model import ModelState
 from common.messages.weight_update import WeightUpdate
+from common.privacy.disclosure import Disclosure
 
 __all__ = ["TrainRoundReply", "TrainRoundRequest"]
 
@@ -47,3 +48,7 @@ class TrainRoundReply(Reply):
     validation_cases: int = 0
     validation_loss: float | None = None
     update: WeightUpdate
+
+    def discloses(self) -> Disclosure:
+        """An update and two mean losses."""
+        return Disclosure(cases={"cases": self.cases, "validation_cases": self.validation_cases})

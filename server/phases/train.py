@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from common.errors import ConfigError
 from common.messages.base import Reply, Request
 from common.messages.broadcast import sent_change
 from common.messages.train_round import TrainRoundReply, TrainRoundRequest
@@ -108,8 +109,17 @@ def _stop_early(state: StudyState, before: Weights) -> StudyState:
 
 
 def _class_weights(state: StudyState) -> tuple[float, float]:
-    counts = [state.qualified[site].training_cases for site in state.active]
-    return balanced_weights(sum(altered for altered, _ in counts), sum(other for _, other in counts))
+    counts = {site: state.qualified[site].training_cases for site in state.active}
+    silent = sorted(site for site, cases in counts.items() if len(cases) == 1)
+    if silent:
+        raise ConfigError(
+            "class-weights-without-counts",
+            field="training.class_weights",
+            problem=f"{', '.join(silent)} may not tell how many cases of each class there are.",
+            fix="Switch training.class_weights off in the protocol, or do without these sites.",
+        )
+    altered, others = np.sum(list(counts.values()), axis=0).tolist()
+    return balanced_weights(altered, others)
 
 
 def _first_weights(state: StudyState) -> Weights:
