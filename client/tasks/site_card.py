@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from client.case import CaseRow
 from client.ingest.manifest import EXCLUSIONS, read_manifest
 from client.site import Site
+from client.tasks.open_gate import rules_of
 from common.config.egress import MESSAGES
 from common.privacy.small_cells import MIN_CELL, round_to, withheld_levels
 
@@ -75,6 +76,7 @@ def render_card(site: Site, *, today: str) -> str:
         tables=_tables(rows, eligible),
         leaves=what_leaves(),
         min_cell=MIN_CELL,
+        door=rules_of(site),
     )
 
 

@@ -41,6 +41,7 @@ from common.metrics import score_histogram
 from common.privacy.hash_chain import START, open_chain, seal_line
 from common.stats import quantiles as search
 from server.phases.qualify import Qualify
+from server.state import StudyState
 from server.workflow import ANSWERS
 from simulation.engines import run_local
 from simulation.local_grid import LocalGrid
@@ -72,7 +73,9 @@ def _combat(*cases: int) -> CombatReply:
     rows, none = len(cases), np.zeros(0)
     apart = tuple(f"scanner {i}" for i in range(1, rows))
     sums = np.ones((rows, 2))
-    return CombatReply(site="s", apart=apart, cases=np.array(cases), features=sums, covariates=sums, cc=none, cy=none, yy=none)
+    return CombatReply(
+        site="s", apart=apart, cases=np.array(cases), features=sums, covariates=sums, cc=none, cy=none, yy=none
+    )
 
 
 def _qualify(training: tuple[int, ...], test: tuple[int, ...]) -> QualifyReply:
@@ -124,7 +127,9 @@ def test_sums_over_too_few_cases_stay(action, reply):
     assert not any(character.isdigit() for character in str(caught.value))
 
 
-@pytest.mark.parametrize(("smallest", "zeros", "leaves"), [(10, True, True), (9, True, False), (0, True, False), (0, False, True)])
+@pytest.mark.parametrize(
+    ("smallest", "zeros", "leaves"), [(10, True, True), (9, True, False), (0, True, False), (0, False, True)]
+)
 def test_small_cells_and_zeros(smallest, zeros, leaves):
     counts = np.full((2, 3, 2), 20)
     counts[1, 2, 0] = smallest
@@ -164,7 +169,13 @@ def test_the_strictest_of_site_and_protocol_holds():
 
     rules = strictest(site, floor, min_cases=25)
 
-    assert (5, 25, 10, 9.0, 0) == (rules.min_cell, rules.min_cases, rules.rounding, rules.largest_reply_mb, rules.most_rounds)
+    assert (5, 25, 10, 9.0, 0) == (
+        rules.min_cell,
+        rules.min_cases,
+        rules.rounding,
+        rules.largest_reply_mb,
+        rules.most_rounds,
+    )
     assert strictest(site, EgressFloor()).min_cell == 3
     assert strictest(site, EgressFloor(cross_border="forbid_counts_by_h3")).labels_stay
     assert rules.version() != strictest(site, EgressFloor()).version()
@@ -227,7 +238,9 @@ def test_extremes_stay(study):
     site = open_site(federation.sites["bern"])
     features = len(federation.protocol.radiomics.names())
     looked_for = search.start(features, fractions=(0.0, 1.0), cases=100)
-    request = QuantilesRequest(fingerprint="", harmoniser={"method": "none"}, prefix=looked_for.prefix, step=looked_for.step)
+    request = QuantilesRequest(
+        fingerprint="", harmoniser={"method": "none"}, prefix=looked_for.prefix, step=looked_for.step
+    )
 
     reply = quantiles.answer(request, site)
 
@@ -241,7 +254,9 @@ def test_under_the_default_rules_a_study_in_the_clear_stops_at_its_first_table(t
     protocol = small_protocol(selection={"method": "mutual_information", "binning": "mean_deviation"})
     federation = write_federation(tmp_path, protocol, {"aachen": 48, "bern": 52})
     for path in federation.sites.values():
-        path.write_text(path.read_text().replace("min_cell: 0", "min_cell: 10").replace("min_cases: 1", "min_cases: 10"))
+        path.write_text(
+            path.read_text().replace("min_cell: 0", "min_cell: 10").replace("min_cases: 1", "min_cases: 10")
+        )
 
     with pytest.raises(Exception, match=r"aachen refused \(egress-small-cell\), bern refused \(egress-small-cell\)"):
         run_local(federation.study, list(federation.sites.values()))
@@ -281,13 +296,16 @@ def test_no_reply_leaves_without_an_entry(tmp_path, monkeypatch):
         assert report.fault is None
         assert left[name] == [(line["digest"], line["bytes"]) for line in report.lines]
     assert len(left["aachen"]) == len(state.exchanges)
-    assert [("Refusal", "one-class-only")] == [(line["kind"], line["code"]) for line in AuditLog(_log(sites["cork"]), _clock).verify().lines]
+    assert [("Refusal", "one-class-only")] == [
+        (line["kind"], line["code"]) for line in AuditLog(_log(sites["cork"]), _clock).verify().lines
+    ]
 
 
-def _ask(site: Path, monkeypatch) -> Refusal:
+def _ask(site: Path) -> Refusal:
     """Send a request that the site cannot answer; what comes back."""
     LocalGrid(client_app, [])  # Flower wants an identity before it makes a message
-    question = Qualify().question(_state())
+    state = StudyState(study="t", protocol=small_protocol(), sites=("aachen",))
+    question = Qualify().question(state)
     message = Message(to_records(question), dst_node_id=1, message_type="query.qualify")
     context = Context(1, 1, {"site": str(site), "name": "aachen"}, RecordDict(), {})
     reply = client_app(message, context)
@@ -295,25 +313,19 @@ def _ask(site: Path, monkeypatch) -> Refusal:
     return from_records(reply.content, Refusal)
 
 
-def _state():
-    from server.state import StudyState
-
-    return StudyState(study="t", protocol=small_protocol(), sites=("aachen",))
-
-
-def test_nothing_leaves_when_the_log_cannot_be_written(tmp_path, monkeypatch):
+def test_nothing_leaves_when_the_log_cannot_be_written(tmp_path):
     site = write_site(tmp_path, "aachen", small_protocol(), 16, seed=1)
     (tmp_path / "aachen" / "cache" / "egress").write_text("a file where the folder should be")
 
-    assert "audit-log-unwritable" == _ask(site, monkeypatch).code
+    assert "audit-log-unwritable" == _ask(site).code
 
 
-def test_nothing_leaves_when_the_log_was_changed(tmp_path, monkeypatch):
+def test_nothing_leaves_when_the_log_was_changed(tmp_path):
     site = write_site(tmp_path, "aachen", small_protocol(), 16, seed=1, one_class=True)
-    assert "one-class-only" == _ask(site, monkeypatch).code
+    assert "one-class-only" == _ask(site).code
     _log(site).write_bytes(_log(site).read_bytes().replace(b"one-class-only", b"one-class-fine"))
 
-    assert "audit-log-broken" == _ask(site, monkeypatch).code
+    assert "audit-log-broken" == _ask(site).code
     assert 1 == len(_log(site).read_bytes().splitlines())
 
 
