@@ -52,14 +52,14 @@ class EgressRules:
         return f"{RULES_VERSION}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def strictest(site: EgressSettings, protocol: EgressFloor, *, min_cases: int = 1) -> EgressRules:
-    """Of each rule the stricter setting; min_cases: the study's own, which also holds."""
+def strictest(site: EgressSettings, protocol: EgressFloor) -> EgressRules:
+    """Of each rule the stricter setting."""
     forbidding = "forbid_counts_by_h3"
     return EgressRules(
         allow=site.allow,
         min_cell=max(site.min_cell, protocol.min_cell or 0),
         zeros_disclosive=site.zeros_disclosive or bool(protocol.zeros_disclosive),
-        min_cases=max(site.min_cases, protocol.min_cases or 1, min_cases),
+        min_cases=max(site.min_cases, protocol.min_cases or 1),
         rounding=int(np.lcm(site.rounding, protocol.rounding or 1)),
         largest_reply_mb=min(site.largest_reply_mb, protocol.largest_reply_mb or np.inf),
         most_rounds=min(site.most_rounds, site.most_rounds if protocol.most_rounds is None else protocol.most_rounds),

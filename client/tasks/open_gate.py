@@ -20,8 +20,7 @@ def open_gate(site: Site, clock: Callable[[], datetime]) -> Gate:
 
 def rules_of(site: Site) -> EgressRules:
     """The strictest of site and protocol."""
-    protocol = site.protocol
-    return strictest(site.settings.egress, protocol.egress, min_cases=protocol.federation.min_cases)
+    return strictest(site.settings.egress, site.protocol.egress)
 
 
 def open_audit_log(site: Site, clock: Callable[[], datetime]) -> AuditLog:

@@ -167,9 +167,9 @@ def test_the_strictest_of_site_and_protocol_holds():
     site = EgressSettings(min_cell=3, min_cases=20, rounding=5, largest_reply_mb=50, most_rounds=100)
     floor = EgressFloor(min_cell=5, min_cases=10, rounding=2, largest_reply_mb=9, most_rounds=0)
 
-    rules = strictest(site, floor, min_cases=25)
+    rules = strictest(site, floor)
 
-    assert (5, 25, 10, 9.0, 0) == (
+    assert (5, 20, 10, 9.0, 0) == (
         rules.min_cell,
         rules.min_cases,
         rules.rounding,
