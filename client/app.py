@@ -19,6 +19,7 @@ from flwr.clientapp import ClientApp
 from client.egress.gate import Gate, Question
 from client.site import Site, open_site, require_ethics
 from client.tasks import (
+    advertise_keys,
     anova,
     combat,
     contingency,
@@ -29,10 +30,14 @@ from client.tasks import (
     quantiles,
     repeats,
     score_cells,
+    share_keys,
     train_round,
+    unmask,
 )
+from client.tasks.mask_sums import mask_sums
 from client.tasks.open_gate import open_gate
 from common.errors import ProtocolMismatch, StudyError
+from common.messages.advertise_keys import AdvertiseKeysRequest
 from common.messages.anova import AnovaRequest
 from common.messages.base import Refusal, Reply, Request
 from common.messages.combat import CombatRequest
@@ -45,7 +50,9 @@ from common.messages.quantiles import QuantilesRequest
 from common.messages.records import from_records, to_records
 from common.messages.repeats import RepeatsRequest
 from common.messages.score_cells import ScoreCellsRequest
+from common.messages.share_keys import ShareKeysRequest
 from common.messages.train_round import TrainRoundRequest
+from common.messages.unmask import UnmaskRequest
 
 __all__ = ["app"]
 
@@ -72,7 +79,7 @@ def _answer(message: Message, kind: type[Request], answer: Answer, door: _Door) 
     if kind is not QualifyRequest:
         _require_protocol(request, site)
     require_ethics(site)
-    return door.release(answer(request, site))
+    return door.release(mask_sums(answer(request, site), request, site))
 
 
 class _Door:
@@ -192,3 +199,18 @@ def _score_cells(message: Message, context: Context) -> Message:
 @app.evaluate("evaluate")
 def _evaluate(message: Message, context: Context) -> Message:
     return _handle(message, context, EvaluateRequest, evaluate.answer)
+
+
+@app.query("advertise_keys")
+def _advertise_keys(message: Message, context: Context) -> Message:
+    return _handle(message, context, AdvertiseKeysRequest, advertise_keys.answer)
+
+
+@app.query("share_keys")
+def _share_keys(message: Message, context: Context) -> Message:
+    return _handle(message, context, ShareKeysRequest, share_keys.answer)
+
+
+@app.query("unmask")
+def _unmask(message: Message, context: Context) -> Message:
+    return _handle(message, context, UnmaskRequest, unmask.answer)

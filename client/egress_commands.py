@@ -11,9 +11,11 @@ from rich.table import Table
 
 from client.onboarding import AsJson, SiteFile
 from client.site import open_site
+from client.store.identity import site_identity
 from client.tasks.open_gate import open_audit_log, rules_of
 from common.command import say, screen
 from common.errors import InputError
+from common.privacy.signing import identity_of
 
 __all__ = ["egress_commands"]
 
@@ -66,6 +68,19 @@ def egress(
             problem=f"The log is not as it was written: {report.fault.why}.",
             fix="Keep the file as evidence, find out who changed it, then move it and its .head file aside together.",
         )
+
+
+@egress_commands.command()
+def identity(site: SiteFile, as_json: AsJson = False) -> None:
+    """Print the identity with which this site signs its keys; drawn at the first call, its secret half stays here.
+
+    The study's protocol names it under federation.site_keys.  Read it out over another channel than the server's.
+
+    Example: fedmidline-site identity --site my-site/site.yaml
+    """
+    settings = open_site(site).settings
+    found = identity_of(site_identity(settings.cache, settings.name))
+    say({"site": settings.name, "identity": found}, f"{settings.name}: {found}", as_json=as_json)
 
 
 def _rules_table(rules: dict[str, Any]) -> Table:

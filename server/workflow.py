@@ -7,7 +7,7 @@ behind it: in process, Ray, or a SuperLink with hospitals.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,19 +15,23 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from common.errors import QuorumLost, StudyError
+from common.messages.advertise_keys import AdvertiseKeysReply
 from common.messages.anova import AnovaReply
 from common.messages.base import Refusal, Reply, Request
 from common.messages.combat import CombatReply
 from common.messages.contingency import ContingencyReply
 from common.messages.covariance import CovarianceReply
 from common.messages.evaluate import EvaluateReply
+from common.messages.masked import MaskedReply
 from common.messages.moments import MomentsReply
 from common.messages.qualify import QualifyReply
 from common.messages.quantiles import QuantilesReply
 from common.messages.records import from_records, is_refusal, size_in_bytes, to_records
 from common.messages.repeats import RepeatsReply
 from common.messages.score_cells import ScoreCellsReply
+from common.messages.share_keys import ShareKeysReply
 from common.messages.train_round import TrainRoundReply
+from common.messages.unmask import UnmaskReply
 from server.checkpoint import save_checkpoint
 from server.phases.base import Phase
 from server.phases.evaluate import Evaluate
@@ -36,7 +40,8 @@ from server.phases.qualify import Qualify
 from server.phases.select import Select
 from server.phases.stability import Stability
 from server.phases.train import Train
-from server.state import Exchange, SiteStatus, StudyState
+from server.secure_exchange import secure_exchange
+from server.state import ALL_SITES, Exchange, SiteStatus, StudyState
 
 __all__ = ["PHASES", "run_study", "wait_for_sites"]
 
@@ -54,6 +59,9 @@ ANSWERS: dict[str, tuple[str, type[Reply]]] = {
     "train_round": ("train", TrainRoundReply),
     "evaluate": ("evaluate", EvaluateReply),
     "score_cells": ("query", ScoreCellsReply),
+    "advertise_keys": ("query", AdvertiseKeysReply),
+    "share_keys": ("query", ShareKeysReply),
+    "unmask": ("query", UnmaskReply),
 }
 """action -> Flower's message category, and the reply's type."""
 
@@ -112,8 +120,9 @@ def _run_phase(
     while (request := phase.request(state)) is not None:
         asked = phase.asked(state)
         begun = time.monotonic()
-        answers = _exchange(grid, phase, request, asked, nodes, state)
+        answers, total = _ask(grid, phase, request, asked, nodes, state)
         _name_the_others(answers, state)
+        replies = answers.replies if total is None else {ALL_SITES: total}
         exchange = Exchange(
             phase=phase.name,
             action=request.action,
@@ -123,8 +132,8 @@ def _run_phase(
             codes=answers.codes,
             bytes_down=answers.bytes_down,
             bytes_up=answers.bytes_up,
-            loss=_pooled(answers.replies, "loss", "cases"),
-            validation_loss=_pooled(answers.replies, "validation_loss", "validation_cases"),
+            loss=_pooled(replies, "loss", "cases"),
+            validation_loss=_pooled(replies, "validation_loss", "validation_cases"),
         )
         state = state.evolve(exchanges=(*state.exchanges, exchange))
         notify(exchange)
@@ -134,10 +143,26 @@ def _run_phase(
             # Sums over different sites must not be mixed: begin the phase again with those left.
             state = state.evolve(scratch=None, taking_part=survivors)
             continue
-        replies = {site: answers.replies[site] for site in survivors}
-        state = phase.conclude(state, replies)
+        state = phase.conclude(state, dict(sorted(replies.items())))
         save_checkpoint(checkpoint, state)
     return state.evolve(scratch=None, taking_part=())
+
+
+def _ask(
+    grid: Grid, phase: Phase, request: Request, asked: Sequence[str], nodes: dict[str, int], state: StudyState
+) -> tuple[_Answers, Reply | None]:
+    """One exchange, and where the protocol sums securely the sum, which is all that can be read."""
+    kind = ANSWERS[request.action][1]
+    if not state.protocol.federation.secure_aggregation or not kind.sums:
+        return _exchange(grid, phase, request, asked, nodes, state), None
+
+    def ask(question: Request, sites: Sequence[str]) -> _Answers:
+        return _exchange(grid, phase, question, sites, nodes, state)
+
+    answers, total = secure_exchange(ask, request, asked, kind)
+    if total is None:
+        return answers, None
+    return answers, phase.admit(state, request, total)
 
 
 def _exchange(
@@ -178,7 +203,7 @@ def _sort_in(
 ) -> None:
     """File one reply under its site; what the phase does not admit is refused by name."""
     phase, request = asked_by
-    _, kind = ANSWERS[request.action]
+    kind = ANSWERS[request.action][1] if request.masking is None else MaskedReply
     node = message.metadata.src_node_id
     expected = targets.get(node, "")
     if message.has_error():

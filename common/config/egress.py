@@ -26,6 +26,9 @@ MessageName = Literal[
     "train_round",
     "evaluate",
     "score_cells",
+    "advertise_keys",
+    "share_keys",
+    "unmask",
 ]
 """Every message of this version, in the order of a study; the software has no other."""
 MESSAGES: tuple[MessageName, ...] = get_args(MessageName)

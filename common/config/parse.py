@@ -12,6 +12,8 @@ from common.errors import ConfigError
 __all__ = ["parse_settings"]
 
 Model = TypeVar("Model", bound=BaseModel)
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's where it is built in: ten times as fast, and a site reads two files for every message."""
 
 
 def parse_settings(kind: type[Model], text: str, *, source: str) -> Model:
@@ -21,7 +23,7 @@ def parse_settings(kind: type[Model], text: str, *, source: str) -> Model:
     Raises ConfigError that lists all faults: field, value given, what is wrong, what would be right.
     """
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, Loader=LOADER)  # noqa: S506  # both are safe loaders
     except yaml.YAMLError as error:
         raise ConfigError(
             "config-not-yaml",

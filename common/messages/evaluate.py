@@ -5,11 +5,13 @@ Leaves the site: cases per cell of the logit of the safety score, by class, for 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from common.messages.base import Array, Reply, Request
 from common.messages.model import ModelState
 from common.privacy.disclosure import Disclosure
+from common.privacy.fixed_point import COUNTS, FixedPoint
 
 __all__ = ["EvaluateReply", "EvaluateRequest"]
 
@@ -25,6 +27,7 @@ class EvaluateRequest(Request):
 class EvaluateReply(Reply):
     """Counts per cell: (not altered, altered) x cells."""
 
+    sums: ClassVar[Mapping[str, FixedPoint]] = {"training": COUNTS, "test": COUNTS}
     training: Array
     test: Array
 

@@ -6,11 +6,13 @@ site: counts, features x ranks x 64.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from common.messages.base import Array, Reply, Request
 from common.messages.harmoniser import Harmoniser
 from common.privacy.disclosure import Disclosure
+from common.privacy.fixed_point import COUNTS, FixedPoint
 
 __all__ = ["QuantilesReply", "QuantilesRequest"]
 
@@ -27,6 +29,7 @@ class QuantilesRequest(Request):
 class QuantilesReply(Reply):
     """counts: features x ranks x 64, uint16 or uint32."""
 
+    sums: ClassVar[Mapping[str, FixedPoint]] = {"counts": COUNTS}
     counts: Array
 
     def discloses(self) -> Disclosure:

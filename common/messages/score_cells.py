@@ -7,10 +7,12 @@ what the consortium agrees to.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from common.messages.base import Array, Reply, Request
 from common.privacy.disclosure import Disclosure
+from common.privacy.fixed_point import COUNTS, FixedPoint
 
 __all__ = ["ScoreCellsReply", "ScoreCellsRequest"]
 
@@ -31,6 +33,7 @@ class ScoreCellsRequest(Request):
 class ScoreCellsReply(Reply):
     """counts: (prefixes, 2^bits, 2); classes are (not altered, altered)."""
 
+    sums: ClassVar[Mapping[str, FixedPoint]] = {"counts": COUNTS}
     counts: Array
 
     def discloses(self) -> Disclosure:

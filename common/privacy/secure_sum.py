@@ -44,7 +44,7 @@ Draw = Callable[[int], bytes]
 
 
 class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_bytes="base64", val_json_bytes="base64")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Advert(_Value):

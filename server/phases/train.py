@@ -18,7 +18,7 @@ from common.networks.fused_head import initial_weights
 from common.seeds import stream
 from common.stats.class_weights import balanced_weights
 from server.phases.base import Phase
-from server.state import StudyState
+from server.state import ALL_SITES, StudyState
 from server.strategy.strategies import STRATEGIES
 from server.strategy.update import PackedChanges, SiteUpdate, Weights
 
@@ -64,7 +64,7 @@ class Train(Phase):
         if not isinstance(reply, TrainRoundReply) or not isinstance(request, TrainRoundRequest):
             return reply
         check_round(reply.round, request.round)
-        check_cases(reply.cases, sum(state.qualified[reply.site].training_cases))
+        check_cases(reply.cases, _cases(state)[reply.site])
         check_changes(open_update(reply.update, state.weights or _first_weights(state)), state.protocol.training)
         return reply
 
@@ -81,8 +81,8 @@ class Train(Phase):
 
 def _site_updates(state: StudyState, replies: list[TrainRoundReply], before: Weights) -> list[SiteUpdate]:
     equal = state.protocol.training.weighting == "equal"
-    everyone = {site: sum(state.qualified[site].training_cases) for site in state.active}
-    total = len(everyone) if equal else sum(everyone.values())
+    everyone = _cases(state)
+    total = len(state.active) if equal else everyone[ALL_SITES]
     return [
         SiteUpdate(
             site=reply.site,
@@ -93,6 +93,12 @@ def _site_updates(state: StudyState, replies: list[TrainRoundReply], before: Wei
         )
         for reply in replies
     ]
+
+
+def _cases(state: StudyState) -> dict[str, int]:
+    """Training cases by site, and of all."""
+    cases = {site: sum(state.qualified[site].training_cases) for site in state.active}
+    return {**cases, ALL_SITES: sum(cases.values())}
 
 
 def _stop_early(state: StudyState, before: Weights) -> StudyState:
