@@ -95,7 +95,7 @@ def summed(replies: dict[str, TrainRoundReply], weights: Arrays, request: Reques
         arrived[site] = from_records(records, MaskedReply)
     opened = {site: states[site].unmask(SITES)[1] for site in SITES}
     names = sorted(arrived["bern"].blocks)
-    numbers = {site: [np.array(reply.blocks[name]) for name in names] for site, reply in arrived.items()}
+    numbers = {site: [reply.blocks[name] for name in names] for site, reply in arrived.items()}
     total = open_sum(numbers, opened, adverts, partners=SITES, session=SESSION)
     reply = from_total(
         TrainRoundReply, "all sites", arrived["bern"].shapes, dict(zip(names, total, strict=True)), request

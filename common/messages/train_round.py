@@ -67,7 +67,7 @@ class TrainRoundReply(Reply):
 
     def summands(self) -> dict[str, Any]:
         """Each array of an update in float32 by itself."""
-        changes = {f"update:{name}": part.astype(np.float64) * self.cases for name, part in self.update.parts.items()}
+        changes = {f"update:{name}": part * np.float64(self.cases) for name, part in self.update.parts.items()}
         return {
             "cases": self.cases,
             "loss": self.loss * self.cases,
@@ -83,7 +83,10 @@ class TrainRoundReply(Reply):
             raise TypeError("the answer to a training round")
         cases, held_out = int(totals["cases"]), int(totals["validation_cases"])
         changes = {name.partition(":")[2]: total for name, total in totals.items() if name.startswith("update:")}
-        parts = {name: (total / max(cases, 1)).astype(np.float32) for name, total in changes.items()}
+        parts = {
+            name: np.divide(total, max(cases, 1), out=np.empty(total.shape, np.float32), casting="same_kind")
+            for name, total in changes.items()
+        }
         return cls(
             site=site,
             round=request.round,

@@ -7,6 +7,9 @@ mode makes the stream.  A key serves one stream, so the counter may start at zer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -15,10 +18,18 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from common.privacy.fixed_point import RingArray, add_into, negated
 
-__all__ = ["add_mask", "derive_key", "public_half", "shared_secret"]
+__all__ = ["Mask", "add_masks", "derive_key", "public_half", "shared_secret"]
 
-NUMBERS_AT_ONCE = 1 << 15
-"""So that stream and sum stay in the processor's cache."""
+NUMBERS_AT_ONCE = 1 << 14
+"""So that streams and sum stay in the processor's cache."""
+
+
+@dataclass(frozen=True)
+class Mask:
+    """key: of 32 bytes, for this one stream."""
+
+    key: bytes
+    subtract: bool = False
 
 
 def public_half(private: bytes) -> bytes:
@@ -36,17 +47,20 @@ def derive_key(secret: bytes, purpose: str) -> bytes:
     return HKDF(SHA256(), 32, salt=None, info=f"fedmidline 1 {purpose}".encode()).derive(secret)
 
 
-def add_mask(blocks: list[RingArray], key: bytes, *, subtract: bool = False) -> None:
-    """Add the key's stream to all numbers of all blocks, in place."""
-    stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
+def add_masks(blocks: Sequence[RingArray], masks: Sequence[Mask]) -> None:
+    """Add or subtract each key's stream to all numbers of all blocks, in place."""
+    streams = [(Cipher(algorithms.AES(mask.key), modes.CTR(bytes(16))).encryptor(), mask.subtract) for mask in masks]
+    zeros, buffer = bytes(8 * NUMBERS_AT_ONCE), bytearray(8 * NUMBERS_AT_ONCE + 15)
     for block in blocks:
-        zeros = bytes(8 * block.shape[1] * min(NUMBERS_AT_ONCE, len(block)))
-        for begin in range(0, len(block), NUMBERS_AT_ONCE):
-            part = block[begin : begin + NUMBERS_AT_ONCE]
-            noise = np.frombuffer(stream.update(zeros[: 8 * part.size]), np.dtype("<u8")).reshape(part.shape)
-            if not subtract:
-                add_into(part, noise)
-            elif part.shape[1] == 1:
-                np.subtract(part, noise, out=part)
-            else:
-                add_into(part, negated(noise))
+        rows = max(1, NUMBERS_AT_ONCE // block.shape[1])
+        for begin in range(0, len(block), rows):
+            part = block[begin : begin + rows]
+            for stream, subtract in streams:
+                stream.update_into(zeros[: 8 * part.size], buffer)
+                noise = np.frombuffer(buffer, np.dtype("<u8"), part.size).reshape(part.shape)
+                if not subtract:
+                    add_into(part, noise)
+                elif part.shape[1] == 1:
+                    np.subtract(part, noise, out=part)
+                else:
+                    add_into(part, negated(noise))

@@ -33,7 +33,7 @@ from pydantic import BaseModel, ConfigDict
 
 from common.errors import Refused
 from common.privacy.fixed_point import RingArray, add_into
-from common.privacy.masks import add_mask, derive_key, public_half, shared_secret
+from common.privacy.masks import Mask, add_masks, derive_key, public_half, shared_secret
 from common.privacy.shamir import SHARE_BYTES, join_shares, split_secret
 from common.privacy.signing import sign, verifies
 
@@ -120,7 +120,7 @@ class SiteSession(_Value):
         return state.model_copy(update={"held": held}), sealed
 
     def masked(self, sealed: Mapping[str, str], blocks: list[RingArray]) -> tuple[Self, list[RingArray]]:
-        """Step 3: the next state, and the numbers under both masks.
+        """Step 3: the next state, and the numbers under both masks; `blocks` are used up.
 
         sealed: by sender, what each other site encrypted for this one; its senders and this site are the partners.
         Refused `sum-step`, `sum-too-few-sites`, `sum-shares-foreign`.
@@ -130,13 +130,13 @@ class SiteSession(_Value):
         _require_enough(partners, max(FEWEST_SITES, threshold(len(self.adverts))))
         held = {**self.held, **{site: self._opened(site, text) for site, text in sealed.items()}}
         state = self.model_copy(update={"done": "mask", "partners": partners, "held": held})
-        out = [block.copy() for block in blocks]
-        add_mask(out, derive_key(bytes.fromhex(self.seed), f"seed {self.session}"))
-        for other in partners:
-            if other != self.site:
-                key = _pair_key(self.mask, self.adverts[other].mask, self.session)
-                add_mask(out, key, subtract=self.site > other)
-        return state, out
+        pairs = [
+            Mask(_pair_key(self.mask, self.adverts[other].mask, self.session), subtract=self.site > other)
+            for other in partners
+            if other != self.site
+        ]
+        add_masks(blocks, [Mask(_seed_key(bytes.fromhex(self.seed), self.session)), *pairs])
+        return state, blocks
 
     def unmask(self, survivors: Sequence[str]) -> tuple[Self, OpenedShares]:
         """Step 4: the last state, which holds no secret, and the shares.
@@ -203,20 +203,24 @@ def open_sum(
     for site in sites[1:]:
         for mine, theirs in zip(total, masked[site], strict=True):
             add_into(mine, theirs)
+    masks = []
     try:
         for site in sites:
             seed = join_shares({places[name]: bytes.fromhex(opened[name].seeds[site]) for name in chosen})
-            add_mask(total, derive_key(seed, f"seed {session}"), subtract=True)
+            masks.append(Mask(_seed_key(seed, session), subtract=True))
         for lost in sorted(set(partners) - set(sites)):
             key = join_shares({places[name]: bytes.fromhex(opened[name].keys[lost]) for name in chosen})
             _require_same(public_half(key).hex(), adverts[lost].mask)
-            for site in sites:
-                # What the survivor did with this stream is undone: it subtracted where its name comes later.
-                pair = _pair_key(key.hex(), adverts[site].mask, session)
-                add_mask(total, pair, subtract=site < lost)
+            # What each survivor did with this stream is undone: it subtracted where its name comes later.
+            masks += [Mask(_pair_key(key.hex(), adverts[site].mask, session), subtract=site < lost) for site in sites]
     except (ValueError, KeyError):
         raise _refused("sum-shares-wrong", "unmask", "The shares that were opened do not fit together.") from None
+    add_masks(total, masks)
     return total
+
+
+def _seed_key(seed: bytes, session: str) -> bytes:
+    return derive_key(seed, f"seed {session}")
 
 
 def _require_same(found: str, wanted: str) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from common.errors import Refused
 from common.privacy.fixed_point import COUNTS, NARROW, WEIGHTS, WIDE, FixedPoint, add_into, decode, encode, negated
-from common.privacy.masks import add_mask, derive_key, public_half, shared_secret
+from common.privacy.masks import Mask, add_masks, derive_key, public_half, shared_secret
 from common.privacy.secure_sum import Advert, OpenedShares, SiteSession, begin, open_sum, threshold
 from common.privacy.shamir import join_shares, split_secret
 from common.privacy.signing import identity_of
@@ -68,7 +68,7 @@ def _masked(
     sites.advertise()
     partners = sharing or sites.names
     sealed = {name: sites.share(name) for name in partners}
-    return partners, {name: sites.mask(name, sealed, values[name]) for name in partners}
+    return partners, {name: sites.mask(name, sealed, [block.copy() for block in values[name]]) for name in partners}
 
 
 def _whole(values: dict[str, list], names: list[str]) -> list:
@@ -179,9 +179,9 @@ def test_the_server_gets_the_sum_of_those_left(count, seed, data):
     if len(sharing) < max(3, needed):
         for name in masking:
             with pytest.raises(Refused, match="sum-too-few-sites"):
-                sites.mask(name, sealed, values[name])
+                sites.mask(name, sealed, [block.copy() for block in values[name]])
         return
-    masked = {name: sites.mask(name, sealed, values[name]) for name in masking}
+    masked = {name: sites.mask(name, sealed, [block.copy() for block in values[name]]) for name in masking}
     if len(masking) < needed:
         for name in opening:
             with pytest.raises(Refused, match="sum-too-few-sites"):
@@ -270,10 +270,10 @@ def test_a_site_said_to_be_lost_keeps_its_value():
     left = [block.copy() for block in masked["site 3"]]
     for other in honest:
         pair = derive_key(shared_secret(key, bytes.fromhex(sites.adverts[other].mask)), f"pair {SESSION}")
-        add_mask(left, pair, subtract="site 3" < other)
+        add_masks(left, [Mask(pair, subtract="site 3" < other)])
     # All pairwise masks are off: with the seed, which only the hospital has, the value's zeros appear.
     check, seed = [block.copy() for block in left], bytes.fromhex(sites.states["site 3"].seed)
-    add_mask(check, derive_key(seed, f"seed {SESSION}"), subtract=True)
+    add_masks(check, [Mask(derive_key(seed, f"seed {SESSION}"), subtract=True)])
     assert not check[0].any()
     ones = _bits(left).mean()
     assert abs(ones - 0.5) < 5 * 0.5 / np.sqrt(left[0].size * 64)
