@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from client.egress.gate import Gate, Question
 from client.site import Site, open_site, require_ethics
 from client.tasks import (
+    advertise_keys,
     anova,
     combat,
     contingency,
@@ -29,9 +32,14 @@ from client.tasks import (
     score_cells,
     segment_evaluate,
     segment_round,
+    share_keys,
     train_round,
+    unmask,
 )
+from client.tasks.mask_sums import mask_sums
+from client.tasks.open_gate import open_gate
 from common.errors import ProtocolMismatch, StudyError
+from common.messages.advertise_keys import AdvertiseKeysRequest
 from common.messages.anova import AnovaRequest
 from common.messages.base import Refusal, Reply, Request
 from common.messages.combat import CombatRequest
@@ -46,7 +54,9 @@ from common.messages.repeats import RepeatsRequest
 from common.messages.score_cells import ScoreCellsRequest
 from common.messages.segment_evaluate import SegmentEvaluateRequest
 from common.messages.segment_round import SegmentRoundRequest
+from common.messages.share_keys import ShareKeysRequest
 from common.messages.train_round import TrainRoundRequest
+from common.messages.unmask import UnmaskRequest
 
 __all__ = ["app"]
 
@@ -56,29 +66,68 @@ Answer = Callable[[Any, Site], Reply]
 
 
 def _handle(message: Message, context: Context, kind: type[Request], answer: Answer) -> Message:
-    """Read the request, run the task, write the reply; every failure becomes a coded refusal."""
-    settings = Path(str(context.node_config["site"]))
-    name = str(context.node_config.get("name", ""))
-    try:
-        request = from_records(message.content, kind)
-        site = open_site(settings)
-        name = site.settings.name
-        if kind is not QualifyRequest:
-            _require_protocol(request, site)
-        require_ethics(site)
-        reply = answer(request, site)
-    except StudyError as error:
-        _write_log(settings, error.explain())
-        reply = Refusal(site=name, code=error.code, field=error.field, problem=error.problem, fix=error.fix)
-    except Exception:  # noqa: BLE001  # the boundary: a foreign exception's text may name a patient
-        _write_log(settings, traceback.format_exc())
-        reply = Refusal(
-            site=name,
-            code="internal-error",
-            problem="The site met an error it does not know.",
-            fix="The hospital finds it in its own log beside its site file.",
-        )
-    return Message(to_records(reply), reply_to=message)
+    """Read the request, run the task, let the reply or a coded refusal out by the door (client/egress)."""
+    door = _Door(Path(str(context.node_config["site"])), str(context.node_config.get("name", "")), kind.action)
+    found = door.safely(lambda: _answer(message, kind, answer, door))
+    if isinstance(found, Refusal):
+        refused = found
+        found = door.safely(lambda: door.release(refused))
+    # The door itself failed: no settings, or no log.  The code of that is all that leaves.
+    return Message(to_records(found) if isinstance(found, Refusal) else found, reply_to=message)
+
+
+def _answer(message: Message, kind: type[Request], answer: Answer, door: _Door) -> RecordDict:
+    site = door.open()
+    request = from_records(message.content, kind)
+    door.ask(request)
+    if kind is not QualifyRequest:
+        _require_protocol(request, site)
+    require_ethics(site)
+    return door.release(mask_sums(answer(request, site), request, site))
+
+
+class _Door:
+    """A site's gate while one message is answered; before the settings are read there is none."""
+
+    def __init__(self, settings: Path, name: str, action: str) -> None:
+        self._settings, self._name = settings, name
+        self._gate: Gate | None = None
+        self._question = Question(action, protocol="")
+
+    def open(self) -> Site:
+        """Read the settings; from here on everything that leaves is on the log."""
+        site = open_site(self._settings)
+        self._name = site.settings.name
+        self._question = replace(self._question, protocol=site.protocol.fingerprint())
+        self._gate = open_gate(site, lambda: datetime.now(UTC))
+        return site
+
+    def ask(self, request: Request) -> None:
+        """Remember what is answered; Refused where the site does not answer such messages."""
+        study, number = getattr(request, "study", ""), getattr(request, "round", 0)
+        self._question = replace(self._question, study=study, round=number)
+        if self._gate is not None:
+            self._gate.require_allowed(self._question.action)
+
+    def release(self, reply: Reply) -> RecordDict:
+        """By the gate, or, without one, a refusal as it is."""
+        return to_records(reply) if self._gate is None else self._gate.release(self._question, reply)
+
+    def safely(self, step: Callable[[], RecordDict]) -> RecordDict | Refusal:
+        """What `step` gives; every failure becomes a coded refusal, and its text stays in the site's own log."""
+        try:
+            return step()
+        except StudyError as error:
+            _write_log(self._settings, error.explain())
+            return Refusal(site=self._name, code=error.code, field=error.field, problem=error.problem, fix=error.fix)
+        except Exception:  # noqa: BLE001  # the boundary: a foreign exception's text may name a patient
+            _write_log(self._settings, traceback.format_exc())
+            return Refusal(
+                site=self._name,
+                code="internal-error",
+                problem="The site met an error it does not know.",
+                fix="The hospital finds it in its own log beside its site file.",
+            )
 
 
 def _require_protocol(request: Request, site: Site) -> None:
@@ -164,3 +213,18 @@ def _segment_evaluate(message: Message, context: Context) -> Message:
 @app.evaluate("evaluate")
 def _evaluate(message: Message, context: Context) -> Message:
     return _handle(message, context, EvaluateRequest, evaluate.answer)
+
+
+@app.query("advertise_keys")
+def _advertise_keys(message: Message, context: Context) -> Message:
+    return _handle(message, context, AdvertiseKeysRequest, advertise_keys.answer)
+
+
+@app.query("share_keys")
+def _share_keys(message: Message, context: Context) -> Message:
+    return _handle(message, context, ShareKeysRequest, share_keys.answer)
+
+
+@app.query("unmask")
+def _unmask(message: Message, context: Context) -> Message:
+    return _handle(message, context, UnmaskRequest, unmask.answer)

@@ -12,6 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from client.disk import write_whole
+from client.egress_commands import egress_commands
 from client.ingest.table import TableSource, read_mapping
 from client.onboarding import COLUMNS, AsJson, SiteFile, onboarding
 from client.review_commands import review
@@ -33,6 +34,7 @@ app.add_typer(segment, name="segment")
 app.add_typer(onboarding)
 app.add_typer(withdrawing)
 app.add_typer(start_commands)
+app.add_typer(egress_commands)
 
 
 @app.command()

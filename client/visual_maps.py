@@ -78,7 +78,7 @@ def _read(row: Row, features: slice, target: Row) -> None:
         return
     file = os.open(row.filename, os.O_RDONLY)
     try:
-        found = os.preadv(file, [memoryview(target)], row.offset + features.start * row.itemsize)
+        found = os.preadv(file, [target.data], row.offset + features.start * row.itemsize)
     finally:
         os.close(file)
     if found != target.nbytes:

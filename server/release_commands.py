@@ -116,7 +116,7 @@ def runs(
             run["went_on_from"]["study"] if run["went_on_from"] else "",
             run["fingerprint"][:16],
             run["status"],
-            ", ".join(f"{name} {n} + {m}" for name, (n, m) in run["sites"].items()),
+            ", ".join(f"{name} {n} + {'?' if m is None else m}" for name, (n, m) in run["sites"].items()),
             ", ".join(f"v{v}" for v in run["releases"]),
             ", ".join(f"v{v}" for v in run["descendants"]),
         )

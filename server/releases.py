@@ -50,7 +50,7 @@ class Release(_Value):
 
     parent: the version that its study went on from; None for a study from the seed's first weights.
     origin: the same by study and fingerprint, also where it came from another folder.
-    sites: of every site that took part, its training and test cases; excluded: the others and why.
+    sites: of every site that took part, its training and test cases (None: withheld); excluded: the others and why.
     metrics: what the server knows without a score (server/reporting/evaluation.py); sha256: of every other file.
     """
 
@@ -63,7 +63,7 @@ class Release(_Value):
     protocol_name: str
     protocol_fingerprint: str
     feature_fingerprint: str
-    sites: dict[str, tuple[int, int]]
+    sites: dict[str, tuple[int, int | None]]
     excluded: dict[str, str]
     rounds: int
     metrics: dict[str, Any]
@@ -206,7 +206,7 @@ def _describe(state: StudyState, known: list[Release], sums: dict[str, str], rea
         protocol_name=protocol.name,
         protocol_fingerprint=protocol.fingerprint(),
         feature_fingerprint=protocol.feature_fingerprint(),
-        sites={name: (sum(q.training_cases), sum(q.test_cases)) for name, q in sorted(state.qualified.items())},
+        sites={name: (sum(q.training_cases), q.tested) for name, q in sorted(state.qualified.items())},
         excluded=dict(sorted(state.excluded.items())),
         rounds=state.rounds_done,
         metrics=json.loads(json.dumps(server_view(state))),

@@ -14,12 +14,15 @@ from common.messages.model import ModelState
 from common.messages.qualify import QualifyReply
 from common.messages.segment_evaluate import SegmentEvaluateReply
 
-__all__ = ["Exchange", "FeatureMoments", "Origin", "Selection", "SiteStatus", "StudyState"]
+__all__ = ["ALL_SITES", "Exchange", "FeatureMoments", "Origin", "Selection", "SiteStatus", "StudyState"]
 
 SiteStatus = Literal["contributed", "late", "absent", "refused", "excluded", "not_asked"]
 """`not_asked`: the protocol asks only some sites in each round."""
 
 USEFUL = ("contributed", "not_asked")
+
+ALL_SITES = "all sites"
+"""Who a securely summed reply is of."""
 
 
 class _Value(BaseModel):

@@ -54,7 +54,7 @@ def _told(state: StudyState, folder: str, site: str, known: list[Release]) -> di
         "replaces": state.replaces,
         "went_on_from": None if state.origin is None else state.origin.model_dump(),
         "sites": {
-            name: [sum(q.training_cases), sum(q.test_cases)]
+            name: [sum(q.training_cases), q.tested]
             for name, q in sorted(state.qualified.items())
             if not site or name == site
         },

@@ -7,7 +7,7 @@ behind it: in process, Ray, or a SuperLink with hospitals.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,12 +16,14 @@ from flwr.serverapp import Grid
 
 from common.config.study import Trains
 from common.errors import QuorumLost, StudyError
+from common.messages.advertise_keys import AdvertiseKeysReply
 from common.messages.anova import AnovaReply
 from common.messages.base import Refusal, Reply, Request
 from common.messages.combat import CombatReply
 from common.messages.contingency import ContingencyReply
 from common.messages.covariance import CovarianceReply
 from common.messages.evaluate import EvaluateReply
+from common.messages.masked import MaskedReply
 from common.messages.moments import MomentsReply
 from common.messages.qualify import QualifyReply
 from common.messages.quantiles import QuantilesReply
@@ -30,7 +32,9 @@ from common.messages.repeats import RepeatsReply
 from common.messages.score_cells import ScoreCellsReply
 from common.messages.segment_evaluate import SegmentEvaluateReply
 from common.messages.segment_round import SegmentRoundReply
+from common.messages.share_keys import ShareKeysReply
 from common.messages.train_round import TrainRoundReply
+from common.messages.unmask import UnmaskReply
 from server.checkpoint import save_checkpoint
 from server.fold import FoldedReplies
 from server.phases.base import Phase
@@ -43,7 +47,8 @@ from server.phases.segment_evaluate import SegmentEvaluate
 from server.phases.select import Select
 from server.phases.stability import Stability
 from server.phases.train import Train
-from server.state import Exchange, SiteStatus, StudyState
+from server.secure_exchange import secure_exchange
+from server.state import ALL_SITES, Exchange, SiteStatus, StudyState
 
 __all__ = ["PHASES", "run_study", "wait_for_sites"]
 
@@ -66,13 +71,20 @@ ANSWERS: dict[str, tuple[str, type[Reply]]] = {
     "score_cells": ("query", ScoreCellsReply),
     "segment_round": ("train", SegmentRoundReply),
     "segment_evaluate": ("evaluate", SegmentEvaluateReply),
+    "advertise_keys": ("query", AdvertiseKeysReply),
+    "share_keys": ("query", ShareKeysReply),
+    "unmask": ("query", UnmaskReply),
 }
 """action -> Flower's message category, and the reply's type."""
 
 
 @dataclass
 class _Answers:
-    replies: FoldedReplies
+    """replies: once all are in, folded ones under the first site's name; sites: who contributed."""
+
+    folded: FoldedReplies
+    replies: dict[str, Reply] = field(default_factory=dict)
+    sites: tuple[str, ...] = ()
     roster: dict[str, SiteStatus] = field(default_factory=dict)
     codes: dict[str, str] = field(default_factory=dict)
     bytes_down: dict[str, int] = field(default_factory=dict)
@@ -80,7 +92,7 @@ class _Answers:
 
     def refuse(self, site: str, code: str) -> None:
         """Name a site that answered, but not with a reply."""
-        self.replies.refuse(site)
+        self.folded.refuse(site)
         self.roster[site] = "refused"
         self.codes[site] = code
 
@@ -125,9 +137,8 @@ def _run_phase(
     while (request := phase.request(state)) is not None:
         asked = phase.asked(state)
         begun = time.monotonic()
-        answers = _exchange(grid, phase, request, asked, nodes, state)
+        answers, replies = _ask(grid, phase, request, asked, nodes, state)
         _name_the_others(answers, state)
-        replies = answers.replies.finish()
         exchange = Exchange(
             phase=phase.name,
             action=request.action,
@@ -143,7 +154,7 @@ def _run_phase(
         state = state.evolve(exchanges=(*state.exchanges, exchange))
         notify(exchange)
         _require_quorum(state, answers, checkpoint)
-        survivors = answers.replies.sites
+        survivors = answers.sites
         if phase.fixed_roster and survivors != state.taking_part:
             # Sums over different sites must not be mixed: begin the phase again with those left.
             state = state.evolve(scratch=None, taking_part=survivors)
@@ -151,6 +162,23 @@ def _run_phase(
         state = phase.conclude(state, replies)
         save_checkpoint(checkpoint, state)
     return state.evolve(scratch=None, taking_part=())
+
+
+def _ask(
+    grid: Grid, phase: Phase, request: Request, asked: Sequence[str], nodes: dict[str, int], state: StudyState
+) -> tuple[_Answers, dict[str, Reply]]:
+    """One exchange and what can be read of it: the replies, or, where the protocol sums securely, their sum."""
+    kind = ANSWERS[request.action][1]
+    if not state.protocol.federation.secure_aggregation or not kind.sums:
+        answers = _exchange(grid, phase, request, asked, nodes, state)
+        return answers, answers.replies
+
+    def ask(question: Request, sites: Sequence[str]) -> _Answers:
+        return _exchange(grid, phase, question, sites, nodes, state)
+
+    answers, total = secure_exchange(ask, request, asked, kind)
+    answers.sites = tuple(sorted(answers.replies))
+    return answers, {} if total is None else {ALL_SITES: phase.admit(state, request, total)}
 
 
 def _exchange(
@@ -180,6 +208,7 @@ def _exchange(
     ]
     for message in grid.send_and_receive(messages, timeout=timeout):
         _sort_in(answers, message, targets, nodes, state, (phase, request))
+    answers.replies, answers.sites = answers.folded.finish(), answers.folded.sites
     return answers
 
 
@@ -193,7 +222,7 @@ def _sort_in(
 ) -> None:
     """File one reply under its site; what the phase does not admit is refused by name."""
     phase, request = asked_by
-    _, kind = ANSWERS[request.action]
+    kind = ANSWERS[request.action][1] if request.masking is None else MaskedReply
     node = message.metadata.src_node_id
     expected = targets.get(node, "")
     if message.has_error():
@@ -226,7 +255,7 @@ def _sort_in(
         answers.refuse(site, error.code)
         return
     answers.roster[site] = "contributed"
-    answers.replies.add(site, reply)
+    answers.folded.add(site, reply)
 
 
 def _find_returning_sites(
@@ -278,7 +307,7 @@ def _pooled(replies: dict[str, Reply], value: str, cases: str) -> float | None:
 
 def _require_quorum(state: StudyState, answers: _Answers, checkpoint: Path) -> None:
     needed = state.protocol.federation.min_sites
-    if len(answers.replies.sites) >= needed:
+    if len(answers.sites) >= needed:
         return
     save_checkpoint(checkpoint, state)
     missing = ", ".join(
@@ -289,6 +318,6 @@ def _require_quorum(state: StudyState, answers: _Answers, checkpoint: Path) -> N
     raise QuorumLost(
         "quorum-lost",
         field="federation.min_sites",
-        problem=f"{len(answers.replies.sites)} of at least {needed} sites answered; {missing}.",
+        problem=f"{len(answers.sites)} of at least {needed} sites answered; {missing}.",
         fix="Bring the sites back and resume: the checkpoint is kept.",
     )

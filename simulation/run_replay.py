@@ -28,6 +28,7 @@ from server.reporting.report import write_report
 from server.state import Exchange, StudyState
 from simulation.arms import compare_with_oracle, federated_arm, require_every_site, scored_arm
 from simulation.cohort.make_cohort import CohortSettings, make_cohort
+from simulation.doors import tell_doors
 from simulation.many_splits import many_splits
 from simulation.oracle import harmonise_pooled, pooled_oracle
 from simulation.replay import ReplayFolder, ReplaySettings, build_sites, federate, prepare
@@ -163,7 +164,11 @@ def _compare(
         preparation=dict(Counter(outcome.status for outcome in preparation.outcomes)),
         methods=preparation.methods,
         timings=folder.timings,
-        notes=(*notes, *(f"{o.pseudonym}: {o.reason.splitlines()[0]}" for o in preparation.outcomes if o.reason)),
+        notes=(
+            *notes,
+            *tell_doors(sites.values()),
+            *(f"{o.pseudonym}: {o.reason.splitlines()[0]}" for o in preparation.outcomes if o.reason),
+        ),
         parameters={
             "visual": visual,
             "first layer": visual * hidden + hidden,

@@ -15,10 +15,12 @@ from client.site import Site, open_site
 from client.store.cohort import SiteCohort, TestCases, TrainingCases
 from client.store.feature_store import CaseFeatures, FeatureStore
 from client.store.fingerprints import FingerprintBook
+from client.store.identity import site_identity
 from client.tasks.load_cohort import load_cohort
 from client.visual_maps import VisualMaps
 from common.config.protocol import Protocol
 from common.config.visual import VisualSettings
+from common.privacy.signing import identity_of
 from common.tables import TestTable, TrainingTable
 
 
@@ -32,6 +34,10 @@ def small_protocol(**changes: object) -> Protocol:
         **changes,
     }
     return Protocol.model_validate(settings)
+
+
+OPEN_DOOR = {"min_cell": 0, "min_cases": 1, "rounding": 1}
+"""Twelve invented cases have nothing to hide; tests/unit/test_egress.py has the rules."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,7 @@ def write_site(
     (home / "protocol.yaml").write_text(yaml.safe_dump(protocol.model_dump(mode="json")))
     site = home / "site.yaml"
     settings = {"name": name, "protocol": "protocol.yaml", "manifest": "manifest.csv", "ethics_id": "synthetic"}
+    settings["egress"] = OPEN_DOOR
     site.write_text(yaml.safe_dump(settings))
     return site
 
@@ -165,3 +172,14 @@ def write_federation(
     content = {"name": "trial", "protocol": "protocol.yaml", "sites": list(sizes), "join_timeout_s": 90.0}
     study.write_text(yaml.safe_dump(content))
     return Federation(study, sites, protocol)
+
+
+def sum_securely(federation: Federation) -> Federation:
+    """The same sites and cases; the protocol names their identities and wants sums only."""
+    keys = {name: identity_of(site_identity(open_site(p).settings.cache, name)) for name, p in federation.sites.items()}
+    settings = federation.protocol.model_dump(mode="json")
+    settings["federation"] |= {"min_sites": 3, "secure_aggregation": True, "site_keys": keys}
+    protocol = Protocol.model_validate(settings)
+    for home in (federation.study.parent, *(path.parent for path in federation.sites.values())):
+        (home / "protocol.yaml").write_text(yaml.safe_dump(protocol.model_dump(mode="json")))
+    return Federation(federation.study, federation.sites, protocol)

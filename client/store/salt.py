@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import secrets
 from pathlib import Path
 
-from client.disk import disk_faults
+from client.store.secret import SECRET_BYTES, kept_secret
 from common.errors import InputError
 
 __all__ = ["site_salt"]
@@ -18,18 +15,8 @@ def site_salt(folder: Path) -> bytes:
 
     InputError `salt-invalid` for a file of another length: pseudonyms made with a new one would match no old ones.
     """
-    path = folder / "salt"
-    with disk_faults("cache"):
-        folder.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
-            # The workers of one preparation all ask at once; the lock keeps a second from reading a file still empty.
-            fcntl.flock(file, fcntl.LOCK_EX)
-            salt = file.read()
-            if not salt:
-                salt = secrets.token_bytes(32)
-                file.write(salt)
-                file.flush()
-    if len(salt) != 32:
+    salt = kept_secret(folder / "salt")
+    if len(salt) != SECRET_BYTES:
         raise InputError(
             "salt-invalid",
             field="cache",

@@ -24,6 +24,7 @@ from client.ingest.manifest import COLUMNS, OPTIONAL
 from client.ingest.nifti_folders import find_nifti_cases
 from client.ingest.sheet import SheetJoin, join_sheet
 from client.store.salt import site_salt
+from common.config.egress import MESSAGES
 from common.errors import InputError, Refused
 
 __all__ = ["InitReport", "Sources", "init_site"]
@@ -43,6 +44,13 @@ consent_basis: ""               # consent | guardian_consent | broad_consent | w
 approval_date: ""               # 2024-06-01
 accrual_start: ""               # 2016-08, month of the first case
 accrual_end: ""                 # 2023-09, month of the last case
+
+# What the door lets out; `fedmidline-site egress` shows what left (docs/privacy.md).
+egress:
+  allow: [{messages}]
+  min_cell: 10                  # smallest count of persons that may be told, zero is below it
+  min_cases: 10                 # fewest cases behind a sum or an update
+  cross_border: allow           # or forbid_counts_by_h3, where the law keeps them in the country
 """
 
 
@@ -112,7 +120,8 @@ def init_site(folder: Path, *, name: str, protocol: str, sources: Sources) -> In
         key = [{"pseudonym": case.pseudonym, "patient_id": case.patient} for case in cases]
         write_whole(sources.key_list, _csv(("pseudonym", "patient_id"), key), field="key-list")
     write_whole(folder / "manifest.csv", _csv((*COLUMNS, *_used(rows)), rows), field="manifest")
-    write_whole(folder / "site.yaml", SITE_FILE.format(name=name, protocol=protocol).encode(), field="site.yaml")
+    site_file = SITE_FILE.format(name=name, protocol=protocol, messages=", ".join(MESSAGES))
+    write_whole(folder / "site.yaml", site_file.encode(), field="site.yaml")
     return InitReport(folder, cases, joined, others, refused)
 
 

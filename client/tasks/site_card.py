@@ -19,25 +19,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from client.case import CaseRow
 from client.ingest.manifest import EXCLUSIONS, read_manifest
 from client.site import Site
-from common.metrics.subgroups import MIN_CELL, withheld_levels
+from client.tasks.open_gate import rules_of
+from common.config.egress import MESSAGES
+from common.privacy.small_cells import MIN_CELL, round_to, withheld_levels
 
-__all__ = ["ACTIONS", "SafeTable", "render_card", "safe_table", "what_leaves"]
+__all__ = ["SafeTable", "render_card", "safe_table", "what_leaves"]
 
-ACTIONS = (
-    "qualify",
-    "combat",
-    "moments",
-    "repeats",
-    "quantiles",
-    "contingency",
-    "covariance",
-    "anova",
-    "train_round",
-    "evaluate",
-    "score_cells",
-    "segment_round",
-    "segment_evaluate",
-)
 FILES = ("landmarks",)
 """What a person may hand over before the study begins."""
 AGES = ("under 18", "18-39", "40-59", "60 and over", "not stated")
@@ -61,12 +48,12 @@ def safe_table(title: str, levels: Sequence[str], found: Iterable[str]) -> SafeT
     levels = [level for level in levels if level != "not stated" or counts[level]]
     cells = {level: (counts[level],) for level in levels}
     withheld = withheld_levels(cells, min_cell=MIN_CELL)
-    return SafeTable(title, {level: None if level in withheld else 5 * round(counts[level] / 5) for level in levels})
+    return SafeTable(title, {level: None if level in withheld else round_to(counts[level]) for level in levels})
 
 
-def what_leaves(names: Sequence[str] = ACTIONS) -> dict[str, str]:
+def what_leaves(names: Sequence[str] = MESSAGES) -> dict[str, str]:
     """By message: the sentence after `Leaves the site:` in its module."""
-    told = {}
+    told: dict[str, str] = {}
     for action in names:
         words = " ".join((import_module(f"common.messages.{action}").__doc__ or "").split())
         told[action] = words.partition("Leaves the site: ")[2]
@@ -92,6 +79,7 @@ def render_card(site: Site, *, today: str) -> str:
         leaves=what_leaves(),
         files=what_leaves(FILES),
         min_cell=MIN_CELL,
+        door=rules_of(site),
     )
 
 
@@ -120,4 +108,4 @@ def _age(years: float | None) -> str:
 
 def _rounded(count: int) -> str:
     """A total in fives."""
-    return f"fewer than {MIN_CELL}" if count < MIN_CELL else f"about {5 * round(count / 5)}"
+    return f"fewer than {MIN_CELL}" if count < MIN_CELL else f"about {round_to(count)}"

@@ -15,11 +15,16 @@ class FederationSettings(Settings):
     """min_sites: fewest sites whose sum may be opened; with fewer the study stops with a checkpoint.
     min_cases: fewest training cases of a site that may take part.
     timeout_s: how long one exchange may take; a later reply is named and dropped.
+    secure_aggregation: whatever adds up over sites is masked, so that the server reads sums only
+        (common/privacy/secure_sum.py); needs at least 3 sites.
+    site_keys: of each site the identity that `fedmidline-site identity` prints; only these are believed.
     """
 
     min_sites: Annotated[int, Field(ge=1)] = 2
     min_cases: Annotated[int, Field(ge=2)] = 10
     timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    secure_aggregation: bool = False
+    site_keys: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]] = Field(default_factory=dict)
 
 
 class EvaluationSettings(Settings):

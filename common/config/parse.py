@@ -14,7 +14,7 @@ __all__ = ["parse_settings"]
 
 Model = TypeVar("Model", bound=BaseModel)
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's where it is there: ten times as fast."""
+"""libyaml's where it is built in: ten times as fast, and a site reads two files for every message."""
 
 
 def parse_settings(kind: type[Model], text: str, *, source: str) -> Model:

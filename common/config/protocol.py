@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from common.catalogue import PAPER_SIGNATURE, SEQUENCES
 from common.config.base import Settings
+from common.config.egress import EgressFloor
 from common.config.federation import EvaluationSettings, FederationSettings
 from common.config.harmonisation import HarmonisationSettings
 from common.config.modelling import (
@@ -22,9 +23,13 @@ from common.config.radiomics import RadiomicsSettings
 from common.config.segmentation import SegmentationSettings
 from common.config.training import TrainingSettings
 from common.config.visual import VisualSettings
+from common.privacy.secure_sum import FEWEST_SITES
 
 __all__ = ["Protocol"]
 
+
+MEANS = ("fedsgd", "fedavg", "fedavgm", "fedadam", "fedyogi", "fedprox")
+"""Strategies that look at the mean change only."""
 
 FEATURES_VERSION = 3
 """Raised whenever the software may give a prepared case other values, so that no cache or study mixes two.
@@ -53,6 +58,7 @@ class Protocol(Settings):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     federation: FederationSettings = FederationSettings()
+    egress: EgressFloor = EgressFloor()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -74,7 +80,24 @@ class Protocol(Settings):
                 f"visual.channels is {self.visual.channels}, but the deepest map of segmentation.network has "
                 f"{self.segmentation.network.deepest}; write that number"
             )
+        if self.federation.secure_aggregation:
+            self._require_sums_only()
         return self
+
+    def _require_sums_only(self) -> None:
+        """Under secure aggregation the server has sums, so nothing may need a single site's numbers."""
+        federation, training = self.federation, self.training
+        needs = {
+            "federation.min_sites of at least 3": federation.min_sites >= FEWEST_SITES,
+            "federation.site_keys of at least 3 sites": len(federation.site_keys) >= FEWEST_SITES,
+            "harmonisation.method none or site_zscore": self.harmonisation.method != "combat",
+            f"training.strategy among {', '.join(MEANS)}": training.strategy in MEANS,
+            "training.weighting cases": training.weighting == "cases",
+            "training.encoding float32": training.encoding == "float32",
+        }
+        missing = [need for need, met in needs.items() if not met]
+        if missing:
+            raise ValueError(f"federation.secure_aggregation needs {'; '.join(missing)}")
 
     def fingerprint(self) -> str:
         """SHA-256 over the canonical JSON of every setting but the name, and the version of the features."""

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from common.config.base import Settings
+from common.config.egress import EgressSettings
 
 __all__ = ["SiteSettings"]
 
@@ -27,6 +28,7 @@ class SiteSettings(Settings):
     device: `auto` takes a GPU where torch finds one.
     ethics_id, consent_basis, approval_date: of the approval under which the cases are used (METHOD R8); accrual_start
     and accrual_end: months of the first and the last case (R2).
+    egress: what the door lets out; the defaults are strict (common/config/egress.py).
     ethics: `refuse` answers no study while one of the three is missing; `warn` only says so.  Synthetic cases need
     no approval: their ethics_id is `synthetic`.
     """
@@ -44,6 +46,7 @@ class SiteSettings(Settings):
     ethics: Literal["refuse", "warn"] = "refuse"
     accrual_start: Annotated[str, Field(pattern=r"^(\d{4}-\d{2})?$")] = ""
     accrual_end: Annotated[str, Field(pattern=r"^(\d{4}-\d{2})?$")] = ""
+    egress: EgressSettings = EgressSettings()
 
     def missing_ethics(self) -> tuple[str, ...]:
         """Names of the fields of R8 that are empty."""

@@ -7,11 +7,16 @@ so that neither side can be poisoned by the other.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
+
+from common.messages.masking import Masking
+from common.privacy.disclosure import Disclosure
+from common.privacy.fixed_point import FixedPoint
 
 __all__ = ["NOT_FINITE", "Array", "Arrays", "Refusal", "Reply", "Request", "StudyName"]
 
@@ -49,17 +54,50 @@ class Message(BaseModel):
 
 
 class Request(Message):
-    """From the server to a site.  `action` is also the file's name here and in client/tasks."""
+    """From the server to a site.  `action` is also the file's name here and in client/tasks.
+
+    fingerprint: the protocol's; a site on another protocol refuses.
+    masking: where the answer is to be a masked summand.
+    """
 
     action: ClassVar[str]
     fingerprint: str
-    """The protocol's; a site on another protocol refuses."""
+    masking: Masking | None = None
 
 
 class Reply(Message):
-    """From a site to the server."""
+    """From a site to the server.
 
+    sums: the fields that add up over sites, if all of the reply does, and how they become elements of a ring
+    (common/privacy/fixed_point.py); only such replies can be summed securely.
+    """
+
+    sums: ClassVar[Mapping[str, FixedPoint]] = {}
     site: str
+
+    def summands(self) -> dict[str, Any]:
+        """The numbers that are added up, by name; `field` or `field:part`."""
+        return {name: getattr(self, name) for name in self.sums}
+
+    @classmethod
+    def form_of(cls, name: str) -> FixedPoint:
+        """Of one of the summands."""
+        return cls.sums[name.partition(":")[0]]
+
+    @classmethod
+    def of_sums(cls, site: str, totals: Mapping[str, np.ndarray[Any, Any]], request: Request) -> Self:
+        """The inverse of `summands`, of their totals; request: what was answered."""
+        del request
+        whole = {name: int(total) if total.ndim == 0 else total for name, total in totals.items()}
+        return cls.model_validate({"site": site, **whole})
+
+    def discloses(self) -> Disclosure | None:
+        """What it tells about cases; None, where the message does not say, keeps it in the hospital."""
+        return None
+
+    def without_labels(self) -> Self | None:
+        """The same without counts by H3 status, for sites that may not tell them; None where nothing would be left."""
+        return None
 
 
 class Refusal(Reply):

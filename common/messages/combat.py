@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from common.messages.base import Array, Reply, Request
+from common.privacy.disclosure import Disclosure
 
 __all__ = ["CombatReply", "CombatRequest"]
 
@@ -39,3 +40,9 @@ class CombatReply(Reply):
     cc: Array
     cy: Array
     yy: Array
+
+    def discloses(self) -> Disclosure:
+        """Sums over the cases of each scanner told apart, and over the rest, which the total gives away."""
+        apart = len(self.apart)
+        total, told = self.cases[: len(self.cases) - apart], self.cases[len(self.cases) - apart :]
+        return Disclosure(cases={"cases": self.cases, "cases of all other scanners": total - told.sum()})

@@ -6,10 +6,13 @@ training cases and one sum per feature.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from common.messages.base import Array, Reply, Request
 from common.messages.harmoniser import Harmoniser
+from common.privacy.disclosure import Disclosure
+from common.privacy.fixed_point import COUNTS, NARROW, WIDE, FixedPoint
 
 __all__ = ["MomentsReply", "MomentsRequest"]
 
@@ -26,6 +29,11 @@ class MomentsRequest(Request):
 class MomentsReply(Reply):
     """One sum per radiomics feature and per visual feature, float64."""
 
+    sums: ClassVar[Mapping[str, FixedPoint]] = {"count": COUNTS, "radiomics": WIDE, "visual": NARROW}
     count: int
     radiomics: Array
     visual: Array
+
+    def discloses(self) -> Disclosure:
+        """Sums over the training cases."""
+        return Disclosure(cases={"count": self.count})

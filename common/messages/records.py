@@ -5,6 +5,7 @@ Arrays travel in an ArrayRecord (raw .npy, no pickle), everything else as one JS
 
 from __future__ import annotations
 
+import hashlib
 from typing import TypeVar
 
 from flwr.app import Array as FlowerArray
@@ -15,7 +16,7 @@ from common.errors import WireError
 from common.messages.base import NOT_FINITE, Message, Refusal
 from common.messages.plain import from_plain, to_plain
 
-__all__ = ["from_records", "is_refusal", "size_in_bytes", "to_records"]
+__all__ = ["digest", "from_records", "is_refusal", "size_in_bytes", "to_records"]
 
 Kind = TypeVar("Kind", bound=Message)
 
@@ -64,6 +65,18 @@ def size_in_bytes(records: RecordDict) -> int:
     """Payload: array data and JSON text, without the transport's framing."""
     arrays = sum(len(a.data) for a in records.array_records.get("arrays", ArrayRecord()).values())
     return arrays + len(str(records["message"]["json"]))
+
+
+def digest(records: RecordDict) -> str:
+    """SHA-256 over the payload: kind, JSON text, and every array by name; the same on both sides of the wire."""
+    found = hashlib.sha256()
+    arrays = records.array_records.get("arrays", ArrayRecord())
+    parts = [str(records["message"][part]).encode() for part in ("kind", "json")]
+    parts += [part for name in sorted(arrays) for part in (name.encode(), arrays[name].data)]
+    for part in parts:
+        found.update(len(part).to_bytes(8, "big"))
+        found.update(part)
+    return found.hexdigest()
 
 
 def _malformed(field: str, problem: str) -> WireError:

@@ -6,9 +6,12 @@ repeatedly, one sum per feature and repetition, two sums of squares per feature.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from common.messages.base import Array, Reply, Request
+from common.privacy.disclosure import Disclosure
+from common.privacy.fixed_point import COUNTS, WIDE, FixedPoint
 
 __all__ = ["RepeatsReply", "RepeatsRequest"]
 
@@ -23,7 +26,12 @@ class RepeatsRequest(Request):
 class RepeatsReply(Reply):
     """columns: (repetitions, features); between, within: (features)."""
 
+    sums: ClassVar[Mapping[str, FixedPoint]] = {"count": COUNTS, "columns": WIDE, "between": WIDE, "within": WIDE}
     count: int
     columns: Array
     between: Array
     within: Array
+
+    def discloses(self) -> Disclosure:
+        """Sums over the cases measured repeatedly."""
+        return Disclosure(cases={"count": self.count})

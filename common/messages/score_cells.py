@@ -7,9 +7,12 @@ what the consortium agrees to.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from common.messages.base import Array, Reply, Request, StudyName
+from common.privacy.disclosure import Disclosure
+from common.privacy.fixed_point import COUNTS, FixedPoint
 
 __all__ = ["ScoreCellsReply", "ScoreCellsRequest"]
 
@@ -30,4 +33,9 @@ class ScoreCellsRequest(Request):
 class ScoreCellsReply(Reply):
     """counts: (prefixes, 2^bits, 2); classes are (not altered, altered)."""
 
+    sums: ClassVar[Mapping[str, FixedPoint]] = {"counts": COUNTS}
     counts: Array
+
+    def discloses(self) -> Disclosure:
+        """Bits of single scores, by class."""
+        return Disclosure(counts={"counts": self.counts}, by_label=True)

@@ -1,7 +1,6 @@
 """segment_evaluate: segment the site's test cases with the final network and compare with their true masks.
 
-Leaves the site: how many cases, and mean and standard deviation of their Dice and HD95.  A site with a single test case
-tells that case's values: they say how well a network drew, and nothing of the patient.
+Leaves the site: how many cases, and mean and standard deviation of their Dice and HD95.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from common.messages.base import Arrays, Reply, Request
+from common.privacy.disclosure import Disclosure
 
 __all__ = ["SegmentEvaluateReply", "SegmentEvaluateRequest"]
 
@@ -42,3 +42,7 @@ class SegmentEvaluateReply(Reply):
         if self.hd95_cases > self.cases or any((count > 0) != (value is not None) for count, value in told):
             raise ValueError("a mean is told exactly where there are cases")
         return self
+
+    def discloses(self) -> Disclosure:
+        """Means over the cases."""
+        return Disclosure(cases={"cases": self.cases, "hd95_cases": self.hd95_cases})

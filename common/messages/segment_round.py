@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from common.messages.base import Arrays, Reply, Request
 from common.messages.weight_update import WeightUpdate
+from common.privacy.disclosure import Disclosure
 
 __all__ = ["SegmentRoundReply", "SegmentRoundRequest"]
 
@@ -28,3 +29,7 @@ class SegmentRoundReply(Reply):
     cases: int
     loss: float
     update: WeightUpdate
+
+    def discloses(self) -> Disclosure:
+        """An update and a mean loss."""
+        return Disclosure(cases={"cases": self.cases})

@@ -7,13 +7,17 @@ protocol weighs sites by it, the variance of one case's gradient.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
+import numpy as np
 from pydantic import Field
 
 from common.messages.base import Arrays, Reply, Request, StudyName
 from common.messages.model import ModelState
 from common.messages.weight_update import WeightUpdate
+from common.privacy.disclosure import Disclosure
+from common.privacy.fixed_point import COUNTS, NARROW, WEIGHTS, FixedPoint
 
 __all__ = ["TrainRoundReply", "TrainRoundRequest"]
 
@@ -48,6 +52,15 @@ class TrainRoundReply(Reply):
     Version 2 carries an encoded update and its round; version 3 the variance.
     """
 
+    sums: ClassVar[Mapping[str, FixedPoint]] = {
+        "cases": COUNTS,
+        "loss": NARROW,
+        "validation_cases": COUNTS,
+        "validation_loss": NARROW,
+        "update": WEIGHTS,
+    }
+    """Losses and changes are weighted by their cases, so that the totals give the means."""
+
     schema_version: Literal[3] = 3  # type: ignore[assignment]  # each message counts its own versions
     round: int
     cases: int
@@ -56,3 +69,39 @@ class TrainRoundReply(Reply):
     validation_loss: float | None = None
     gradient_variance: float | None = None
     update: WeightUpdate
+
+    def discloses(self) -> Disclosure:
+        """An update and two mean losses."""
+        return Disclosure(cases={"cases": self.cases, "validation_cases": self.validation_cases})
+
+    def summands(self) -> dict[str, Any]:
+        """Each array of an update in float32 by itself."""
+        changes = {f"update:{name}": part * np.float64(self.cases) for name, part in self.update.parts.items()}
+        return {
+            "cases": self.cases,
+            "loss": self.loss * self.cases,
+            "validation_cases": self.validation_cases,
+            "validation_loss": (self.validation_loss or 0.0) * self.validation_cases,
+            **changes,
+        }
+
+    @classmethod
+    def of_sums(cls, site: str, totals: Mapping[str, np.ndarray[Any, Any]], request: Request) -> Self:
+        """Weighted means over all cases."""
+        if not isinstance(request, TrainRoundRequest):
+            raise TypeError("the answer to a training round")
+        cases, held_out = int(totals["cases"]), int(totals["validation_cases"])
+        changes = {name.partition(":")[2]: total for name, total in totals.items() if name.startswith("update:")}
+        parts = {
+            name: np.divide(total, max(cases, 1), out=np.empty(total.shape, np.float32), casting="same_kind")
+            for name, total in changes.items()
+        }
+        return cls(
+            site=site,
+            round=request.round,
+            cases=cases,
+            loss=float(totals["loss"]) / max(cases, 1),
+            validation_cases=held_out,
+            validation_loss=float(totals["validation_loss"]) / held_out if held_out else None,
+            update=WeightUpdate(encoding="float32", parts=parts),
+        )

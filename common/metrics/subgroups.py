@@ -1,8 +1,8 @@
 """subgroups: figures by sex, age group, scanner ..., with the small ones withheld by name.
 
 A level is shown when it has at least `min_cell` cases of each class; zero is small too, because it tells the label
-of everyone in the level (METHOD 3.3).  A single withheld level could be worked out from the total: then the
-smallest shown level is withheld as well, until the withheld ones together hide `min_cell` cases of each class.
+of everyone in the level (METHOD 3.3), and others are withheld with it where it could be worked out from the total
+(common/privacy/small_cells.py).
 
 Law: the sum of the sites' counts gives the pooled table; which levels are withheld follows from the sum alone.
 Disclosure: shares of a shown level let its four counts be worked out, and one of them may be small; with
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from common.errors import InputError
 from common.metrics import roc_cells
 from common.metrics.confusion import Confusion, confusion_below, require_finite_scores
 from common.metrics.score_cells import ScoreCells
+from common.privacy.small_cells import MIN_CELL, Reason, withheld_levels
 
 __all__ = [
     "MIN_CELL",
@@ -34,9 +34,6 @@ __all__ = [
     "summarise",
     "withheld_levels",
 ]
-
-MIN_CELL = 10
-Reason = Literal["small-cell", "complement"]
 
 
 @dataclass(frozen=True)
@@ -126,18 +123,3 @@ def auc_by_subgroup(cells: Mapping[str, ScoreCells], *, min_cell: int = MIN_CELL
         if level not in withheld
     }
     return SubgroupAucs(shown, withheld)
-
-
-def withheld_levels(cells: Mapping[str, Sequence[int]], *, min_cell: int = MIN_CELL) -> dict[str, Reason]:
-    """Levels that must not be shown when their total is; cells: the counts of each level, e.g. per class.
-
-    Also for figures that are no counts, as the AUC of a level.
-    """
-    reasons: dict[str, Reason] = {level: "small-cell" for level, counts in cells.items() if min(counts) < min_cell}
-    while reasons and len(reasons) < len(cells):
-        hidden = np.sum([cells[level] for level in reasons], axis=0)
-        if hidden.min() >= min_cell:
-            break
-        shown = [level for level in cells if level not in reasons]
-        reasons[min(shown, key=lambda level: (sum(cells[level]), level))] = "complement"
-    return {level: reasons[level] for level in cells if level in reasons}

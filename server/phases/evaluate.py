@@ -15,7 +15,7 @@ from common.messages.evaluate import EvaluateReply, EvaluateRequest
 from common.messages.score_cells import ScoreCellsReply, ScoreCellsRequest
 from common.metrics import score_search
 from server.phases.base import Phase
-from server.state import StudyState
+from server.state import ALL_SITES, StudyState
 
 __all__ = ["Evaluate"]
 
@@ -76,6 +76,6 @@ def _concluded(state: StudyState, progress: _Progress) -> StudyState:
     return state.evolve(
         scratch=None,
         histograms={"training": progress.training, "test": test},
-        site_histograms=progress.test,
+        site_histograms={} if ALL_SITES in progress.test else progress.test,
         score_cells=exact,
     )

@@ -32,7 +32,7 @@ from common.stats.mutual_information import mutual_information
 from common.stats.selection import Chosen, decorrelated_k_best, ranking, select_k_best, select_mrmr
 from server.phases.base import Phase
 from server.phases.stability import admitted
-from server.state import FeatureMoments, Selection, StudyState
+from server.state import ALL_SITES, FeatureMoments, Selection, StudyState
 
 __all__ = ["Select", "fixed_selection"]
 
@@ -142,9 +142,9 @@ def _edges(state: StudyState, progress: _Progress) -> Array:
 
 def _require_same_cases(state: StudyState, tables: Mapping[str, Array]) -> None:
     """Edges are quantiles of the cases that qualified; a site whose cohort changed since would bend them."""
-    changed = [
-        site for site, counts in tables.items() if int(counts[0].sum()) != sum(state.qualified[site].training_cases)
-    ]
+    qualified = {site: sum(state.qualified[site].training_cases) for site in state.taking_part}
+    expected = {**qualified, ALL_SITES: sum(qualified.values())}
+    changed = [site for site, counts in tables.items() if int(counts[0].sum()) != expected[site]]
     if changed:
         raise WireError(
             "cohort-changed",

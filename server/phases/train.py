@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from common.errors import ConfigError
 from common.messages.base import Reply, Request
 from common.messages.broadcast import sent_change
 from common.messages.train_round import TrainRoundReply, TrainRoundRequest
@@ -18,7 +19,7 @@ from common.networks.first_weights import first_weights
 from common.seeds import stream
 from common.stats.class_weights import balanced_weights
 from server.phases.base import Phase
-from server.state import StudyState
+from server.state import ALL_SITES, StudyState
 from server.strategy.strategies import STRATEGIES
 from server.strategy.update import PackedChanges, SiteUpdate, Weights
 from server.strategy.weighting import site_weights
@@ -70,7 +71,7 @@ class Train(Phase):
             return reply
         check_round(reply.round, request.round)
         check_variance(reply.gradient_variance, state.protocol.training)
-        check_cases(reply.cases, sum(state.qualified[reply.site].training_cases))
+        check_cases(reply.cases, _cases(state)[reply.site])
         check_changes(open_update(reply.update, state.weights or _first_weights(state)), state.protocol.training)
         return reply
 
@@ -86,9 +87,8 @@ class Train(Phase):
 
 
 def _site_updates(state: StudyState, replies: list[TrainRoundReply], before: Weights) -> list[SiteUpdate]:
-    training = state.protocol.training
-    everyone = {site: sum(state.qualified[site].training_cases) for site in state.active}
-    shares = site_weights(everyone, {}, training) if training.keeps_variate else dict.fromkeys(everyone, 0.0)
+    training, everyone = state.protocol.training, {s: n for s, n in _cases(state).items() if s != ALL_SITES}
+    shares = site_weights(everyone, {}, training) if training.keeps_variate else {}
     total = sum(shares.values()) or 1.0
     weights = site_weights(
         {reply.site: reply.cases for reply in replies}, {r.site: r.gradient_variance or 0.0 for r in replies}, training
@@ -99,10 +99,16 @@ def _site_updates(state: StudyState, replies: list[TrainRoundReply], before: Wei
             cases=reply.cases,
             changes=PackedChanges(reply.update, before),
             weight=weights[reply.site],
-            share=shares[reply.site] / total,
+            share=shares.get(reply.site, 0.0) / total,
         )
         for reply in replies
     ]
+
+
+def _cases(state: StudyState) -> dict[str, int]:
+    """Training cases by site, and of all."""
+    cases = {site: sum(state.qualified[site].training_cases) for site in state.active}
+    return {**cases, ALL_SITES: sum(cases.values())}
 
 
 def _stop_early(state: StudyState, before: Weights) -> StudyState:
@@ -129,8 +135,17 @@ def _know_the_moments(state: StudyState) -> set[str]:
 
 
 def _class_weights(state: StudyState) -> tuple[float, float]:
-    counts = [state.qualified[site].training_cases for site in state.active]
-    return balanced_weights(sum(altered for altered, _ in counts), sum(other for _, other in counts))
+    counts = {site: state.qualified[site].training_cases for site in state.active}
+    silent = sorted(site for site, cases in counts.items() if len(cases) == 1)
+    if silent:
+        raise ConfigError(
+            "class-weights-without-counts",
+            field="training.class_weights",
+            problem=f"{', '.join(silent)} may not tell how many cases of each class there are.",
+            fix="Switch training.class_weights off in the protocol, or do without these sites.",
+        )
+    altered, others = np.sum(list(counts.values()), axis=0).tolist()
+    return balanced_weights(altered, others)
 
 
 def _first_weights(state: StudyState) -> Weights:

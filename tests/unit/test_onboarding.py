@@ -25,7 +25,8 @@ from client.store.fingerprints import FingerprintBook
 from client.tasks.check_site import check_site
 from client.tasks.flow_diagram import flow_diagram
 from client.tasks.init_site import Sources, init_site
-from client.tasks.site_card import ACTIONS, LOCATIONS, render_card, safe_table, what_leaves
+from client.tasks.site_card import LOCATIONS, render_card, safe_table, what_leaves
+from common.config.egress import MESSAGES
 from common.errors import InputError, Refused, StudyError
 from server.workflow import ANSWERS
 from tests.dicom_files import write_series
@@ -285,7 +286,7 @@ def test_the_card_names_every_message_and_no_small_count(tmp_path):
 
     page = render_card(site, today="2026-01-01")
 
-    assert sorted(ANSWERS) == sorted(ACTIONS) == sorted(what_leaves())
+    assert sorted(ANSWERS) == sorted(MESSAGES) == sorted(what_leaves())
     assert all(words and words.split(",")[0][:60] in page for words in what_leaves().values())
     assert '<td>altered</td><td class="n">15</td>' in page
     for location in ("thalamus", "pineal"):  # 27 would give away the 3

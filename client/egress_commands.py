@@ -1,0 +1,102 @@
+"""egress_commands: fedmidline-site egress, for the data-protection officer: what left, by which rules, unchanged or not."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from client.onboarding import AsJson, SiteFile
+from client.site import open_site
+from client.store.identity import site_identity
+from client.tasks.open_gate import open_audit_log, rules_of
+from common.command import say, screen
+from common.errors import InputError
+from common.privacy.signing import identity_of
+
+__all__ = ["egress_commands"]
+
+egress_commands = typer.Typer()
+
+
+@egress_commands.command()
+def egress(
+    site: SiteFile,
+    verify: Annotated[bool, typer.Option("--verify", help="only say whether the log is as it was written")] = False,
+    known: Annotated[str, typer.Option(help="a hash noted down earlier; it must still be in the log")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Show everything that left this hospital, the rules in force, and whether the log is as it was written.
+
+    Note down the newest hash from time to time, on paper: with --known it proves that nothing before it was changed.
+    Exit code 2 for a log that was changed, cut or reordered; the first such line is named.
+
+    Example: fedmidline-site egress --site my-site/site.yaml --verify
+    """
+    opened = open_site(site)
+    report = open_audit_log(opened, lambda: datetime.now(UTC)).verify(known)
+    rules = rules_of(opened)
+    result: dict[str, Any] = {
+        "site": opened.settings.name,
+        "whole": report.fault is None,
+        "entries": len(report.lines),
+        "newest_hash": report.newest,
+        "torn_bytes": report.torn,
+        "rules_version": rules.version(),
+        "rules": {**asdict(rules), "allow": list(rules.allow)},
+    }
+    if report.fault is not None:
+        result["fault"] = asdict(report.fault)
+    if not verify:
+        result["log"] = list(report.lines)
+        if not as_json:
+            screen.print(_rules_table(result["rules"]), _log_table(result["log"]))
+    verdict = f"{len(report.lines)} entries, newest hash {report.newest}"
+    say(result, verdict, as_json=as_json)
+    if report.torn:
+        screen.print(
+            f"{report.torn} bytes of an unfinished line at the end: nothing left with them; the next reply mends it"
+        )
+    if report.fault is not None:
+        raise InputError(
+            "audit-log-broken",
+            site=opened.settings.name,
+            field=f"line {report.fault.line}",
+            problem=f"The log is not as it was written: {report.fault.why}.",
+            fix="Keep the file as evidence, find out who changed it, then move it and its .head file aside together.",
+        )
+
+
+@egress_commands.command()
+def identity(site: SiteFile, as_json: AsJson = False) -> None:
+    """Print the identity with which this site signs its keys; drawn at the first call, its secret half stays here.
+
+    The study's protocol names it under federation.site_keys.  Read it out over another channel than the server's.
+
+    Example: fedmidline-site identity --site my-site/site.yaml
+    """
+    settings = open_site(site).settings
+    found = identity_of(site_identity(settings.cache, settings.name))
+    say({"site": settings.name, "identity": found}, f"{settings.name}: {found}", as_json=as_json)
+
+
+def _rules_table(rules: dict[str, Any]) -> Table:
+    table = Table("rule", "in force", title="The strictest of site and protocol")
+    for name, value in rules.items():
+        table.add_row(name.replace("_", " "), ", ".join(value) if isinstance(value, list) else str(value))
+    return table
+
+
+def _log_table(lines: list[dict[str, Any]]) -> Table:
+    table = Table("", "time", "message", "study", "round", "left", "bytes", "SHA-256", title="What left this hospital")
+    for line in lines:
+        refused = f"refused: {line['code']}" if line.get("code") else "answer"
+        left = refused if line["event"] == "left" else "nothing: an unfinished line was taken off"
+        table.add_row(
+            str(line["number"]), line["at"], line.get("action", ""), line.get("study", ""),
+            str(line.get("round") or ""), left, f"{line['bytes']:,}", line["digest"][:12],
+        )  # fmt: skip
+    return table

@@ -1,0 +1,48 @@
+"""mask_sums: put a reply that adds up under this site's masks, where the study sums securely."""
+
+from __future__ import annotations
+
+from client.site import Site
+from client.store.sum_sessions import SumSessions
+from common.errors import Refused
+from common.messages.base import Reply, Request
+from common.messages.masked import MaskedReply, to_blocks
+
+__all__ = ["mask_sums"]
+
+NOT_SUMMED = ("segment_round", "segment_evaluate")
+"""Of single sites, and not what a protocol of secure sums has agreed to."""
+
+
+def mask_sums(reply: Reply, request: Request, site: Site) -> Reply:
+    """The reply itself in a study in the clear, and where it does not add up.
+
+    Refused `secure-sum-only` when a server asks in the clear for what the protocol sums securely.
+    """
+    name = site.settings.name
+    if not site.protocol.federation.secure_aggregation:
+        return reply
+    if request.action in NOT_SUMMED:
+        raise Refused(
+            "not-summed-securely",
+            site=name,
+            field="federation.secure_aggregation",
+            problem="The segmentation network's rounds cannot be summed securely.",
+            fix="Train it under a protocol without federation.secure_aggregation.",
+        )
+    if not reply.sums:
+        return reply
+    if request.masking is None:
+        raise Refused(
+            "secure-sum-only",
+            site=name,
+            field=request.action,
+            problem="The protocol says that this is summed securely; the server asked in the clear.",
+            fix="Ask with masking, or agree on a protocol without federation.secure_aggregation.",
+        )
+    shapes, blocks = to_blocks(reply)
+    sessions = SumSessions(site.settings.cache, name)
+    sealed = {sender: shares[name] for sender, shares in request.masking.sealed.items() if name in shares}
+    state, masked = sessions.load(request.masking.session).masked(sealed, list(blocks.values()))
+    sessions.keep(state)
+    return MaskedReply(site=name, session=state.session, shapes=shapes, blocks=dict(zip(blocks, masked, strict=True)))
