@@ -88,7 +88,7 @@ def pack(changes: Mapping[str, Change], encoding: Encoding, rng: np.random.Gener
             parts[f"{name}.left"] = change.left.astype(np.float32)
             parts |= _shrink(f"{name}.right", change.right, KIND[encoding], rng)
         elif change.size < SMALL:
-            parts[name] = change.astype(np.float32)
+            parts[name] = change.astype(np.float32, copy=False)
         else:
             parts |= _shrink(name, change, KIND[encoding], rng)
     return WeightUpdate(encoding=encoding, parts=parts)
@@ -138,7 +138,7 @@ def _decode(name: str, weight: Array, encoding: Encoding, parts: dict[str, Array
 def _shrink(name: str, array: Array, kind: str, rng: np.random.Generator) -> dict[str, Array]:
     """The array as `kind`, and its scale."""
     if kind == "float32":
-        return {name: array.astype(np.float32)}
+        return {name: array.astype(np.float32, copy=False)}
     largest = _largest(array)
     if kind == "float16":
         scale = float(2.0 ** np.floor(np.log2(largest))) if largest else 1.0
