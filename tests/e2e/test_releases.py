@@ -233,7 +233,7 @@ def test_a_case_that_the_release_learned_from_is_not_tested(place, tmp_path):
     manifest = federation.sites["aachen"].parent / "manifest.csv"
     honest = manifest.read_text()
     manifest.write_text(honest.replace(",train", ",?").replace(",test", ",train").replace(",?", ",test"))
-    study = write_study(tmp_path / "second", federation, SIZES, start=str(folder))
+    study = write_study(tmp_path / "swapped", federation, SIZES, start=str(folder))
 
     try:
         state = run_local(study, list(federation.sites.values()))
