@@ -8,8 +8,9 @@ application that the hospital has installed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable
+from logging import getLogger
 from pathlib import Path
 
 import httpx
@@ -17,21 +18,25 @@ from cryptography.hazmat.primitives import serialization
 from flwr.app import Context, Message
 from flwr.common.constant import SubStatus
 from flwr.proto.fleet_pb2 import DeactivateNodeRequest
-from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
 from flwr.supercore.constant import TaskType
-from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+from flwr.supercore.heartbeat import HeartbeatSender
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
     SuperExecAuthHttpInterceptor,
 )
-from flwr.supercore.retry import make_simple_http_retry_invoker
+from flwr.supercore.run import RunNotRunningException
 from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 __all__ = ["Executor", "release_session"]
+
+logger = getLogger("fedmidline.site")
 
 Answer = Callable[[Message, Context], Message]
 
@@ -40,40 +45,48 @@ class Executor:
     """Takes tasks from the SuperNode's runtime interface at `address` on this machine.
 
     secret: the bytes that only this site's SuperNode and its worker know.
+    answer: makes the reply; it must not raise.
+
+    Each task waits for its message in a thread of its own, because Flower leaves behind tasks whose message never
+    comes (of a run that was stopped in between); answering itself is strictly one after the other.
     """
 
-    def __init__(self, address: str, secret: bytes) -> None:
+    def __init__(self, address: str, secret: bytes, answer: Answer) -> None:
         self._address = address
+        self._answer = answer
+        self._one_at_a_time = threading.Lock()
         auth = SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods={"/flwr.proto.Runtime/AcquireTask"})
         self._client = self._connect(auth)
 
-    def answer_next(self, answer: Answer) -> bool:
-        """Answer one message with `answer`, which must not raise; False when none waits."""
+    def take_next(self) -> bool:
+        """Begin the next task; False when none waits, or the SuperNode does not answer yet."""
         request = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP])
-        acquired = self._client.AcquireTask(request)
+        try:
+            acquired = self._client.AcquireTask(request)
+        except httpx.TransportError:
+            return False
         if not acquired.token:
             return False
-        with self._task(acquired.token) as client:
-            message, context, _, _ = pull_task_input(client)
-            push_message(client, answer(message, context), context)
-            push_task_output(client, context, SubStatus.COMPLETED, "")
+        threading.Thread(target=self._work, args=(acquired.token,), daemon=True).start()
         return True
 
-    def close(self) -> None:
-        """Hang up."""
-        self._client.close()
-
-    @contextmanager
-    def _task(self, token: str) -> Iterator[RuntimeHttpClient]:
-        """A connection for one task, which the SuperNode hears alive meanwhile."""
+    def _work(self, token: str) -> None:
+        """One task from its message to its reply; a task that Flower has given up ends without a word."""
         client = self._connect(RuntimeTokenHttpInterceptor(token))
-        heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(client))
+        heartbeat = HeartbeatSender(lambda: _beat(client))
         heartbeat.start()
         try:
-            yield client
+            message, context, run, _ = pull_task_input(client)
+            with self._one_at_a_time:
+                # Flower reads the identity of a reply from here; another task may have written its own meanwhile.
+                TaskIdentity.run_id, TaskIdentity.node_id = run.run_id, context.node_id
+                reply = self._answer(message, context)
+                push_message(client, reply, context)
+            push_task_output(client, context, SubStatus.COMPLETED, "")
+        except (httpx.HTTPError, RunNotRunningException, ObjectPullError, RuntimeError):
+            logger.warning("a task ended without a reply: its run is over, or the SuperNode is gone")
         finally:
-            if heartbeat.is_running:
-                heartbeat.stop()
+            heartbeat.stop()
             client.close()
 
     def _connect(self, auth: object) -> RuntimeHttpClient:
@@ -82,8 +95,16 @@ class Executor:
             insecure=True,  # 127.0.0.1 only; the secret and the task's token guard it
             root_certificates=None,
             interceptors=[RuntimeVersionHttpInterceptor(component_name="SuperExec"), auth],
-            retry_invoker=make_simple_http_retry_invoker(),
         )
+
+
+def _beat(client: RuntimeHttpClient) -> bool:
+    """Tell the SuperNode that the task is alive.  Flower's own function kills the process when the task is not."""
+    try:
+        client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+    except (httpx.TransportError, httpx.HTTPStatusError):
+        return False
+    return True
 
 
 def release_session(server: str, authority: Path, key: Path, node: int) -> bool:

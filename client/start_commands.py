@@ -71,6 +71,7 @@ def _stay(kit: Kit, site: Path, folder: Path, tell: EventLog) -> None:
     try:
         while not stopped:
             if keeper.look():
+                require_match(kit, site)  # the worker ends when the code on the disk has changed
                 _release(kit, node, tell)
                 _wait_for_server(kit, tell, stopped)
             seen = _note_session(log, seen, node, tell)

@@ -11,9 +11,7 @@ import os
 import time
 from pathlib import Path
 
-import httpx
 from flwr.app import Context, Message
-from flwr.supercore.run import RunNotRunningException
 
 from client.app import app
 from client.flower_runtime import Executor
@@ -33,18 +31,14 @@ def main() -> None:
     options = arguments.parse_args()
     stamp, parent = application_stamp(), os.getppid()
     _import_what_is_heavy()
-    executor = Executor(options.runtime, options.secret_file.read_bytes())
+    executor = Executor(options.runtime, options.secret_file.read_bytes(), _answer)
     looked = worked = time.monotonic()
     while os.getppid() == parent:
         if time.monotonic() - looked > LOOK_S:
             looked = time.monotonic()
             if application_stamp() != stamp:
                 raise SystemExit(CODE_CHANGED)
-        try:
-            busy = executor.answer_next(_answer)
-        except (httpx.HTTPStatusError, RunNotRunningException):
-            # The run was stopped or its task expired while we worked: nobody waits for this answer any more.
-            busy = False
+        busy = executor.take_next()
         if busy:
             worked = time.monotonic()
         else:
