@@ -48,8 +48,12 @@ def _run(federation: Federation, **options: object) -> StudyState:
 
 @pytest.mark.parametrize(
     "selection",
-    [{"method": "mutual_information"}, {"method": "anova_f"}],
-    ids=lambda s: s.get("method", "mi"),
+    [
+        {"method": "mutual_information"},
+        {"method": "anova_f"},
+        pytest.param({**QUICK, "method": "decorrelated", "candidates": 60}, marks=pytest.mark.slow),
+    ],
+    ids=lambda s: s["method"],
 )
 def test_the_same_numbers_as_in_the_clear(tmp_path, selection):
     """Counts, edges, signature, histograms: bit for bit.  Moments: 1e-13 of an SD.  Weights: the stated 2^-36 for
