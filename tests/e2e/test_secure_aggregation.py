@@ -188,6 +188,27 @@ def test_a_server_that_asks_in_the_clear_gets_nothing(tmp_path):
     assert "secure-sum-only" == _ask(federation.sites["bern"], request, "query").code
 
 
+def test_masked_answers_of_another_shape_are_named_and_left_out(tmp_path, monkeypatch):
+    """A site with another version, or with none of this protocol's manners: the sum is of the others."""
+    deliver = LocalGrid._deliver
+
+    def disturb(grid: LocalGrid, message: Message) -> Message | None:
+        reply = deliver(grid, message)
+        if message.metadata.dst_node_id == 102 and reply.content["message"]["kind"] == "MaskedReply":
+            masked = from_records(reply.content, MaskedReply)
+            if "counts" in masked.blocks:
+                wrong = masked.model_copy(update={"blocks": {"counts": masked.blocks["counts"][:-1]}})
+                return Message(to_records(wrong), reply_to=message)
+        return reply
+
+    monkeypatch.setattr(LocalGrid, "_deliver", disturb)
+
+    state = _run(_study(tmp_path, secure=True))
+
+    assert "sum-shape" in {e.codes.get("cork") for e in state.exchanges if e.action == "contingency"}
+    assert "completed with losses: cork" == state.status()
+
+
 def test_a_site_whose_key_was_changed_is_left_out(tmp_path):
     """Its identity is not the protocol's; the others sum without it."""
     federation = _study(tmp_path, secure=True)
