@@ -10,15 +10,27 @@ from common.messages.masked import MaskedReply, to_blocks
 
 __all__ = ["mask_sums"]
 
+IN_THE_CLEAR = ("qualify", "advertise_keys", "share_keys", "unmask")
+"""Who is there, and the sum's own messages."""
+
 
 def mask_sums(reply: Reply, request: Request, site: Site) -> Reply:
-    """The reply itself in a study in the clear, and where it does not add up.
+    """The reply itself in a study in the clear, and where it is not about the cases' numbers.
 
-    Refused `secure-sum-only` when a server asks in the clear for what the protocol sums securely.
+    Refused `secure-sum-only` when a server asks in the clear for what the protocol sums securely, and
+    `secure-sum-impossible` for a message that does not add up: it would tell one site's numbers.
     """
-    if not site.protocol.federation.secure_aggregation or not reply.sums:
+    if not site.protocol.federation.secure_aggregation or request.action in IN_THE_CLEAR:
         return reply
     name = site.settings.name
+    if not reply.sums:
+        raise Refused(
+            "secure-sum-impossible",
+            site=name,
+            field=request.action,
+            problem="The protocol lets the server read sums only, and this message does not add up.",
+            fix="Do without it, or agree on a protocol without federation.secure_aggregation.",
+        )
     if request.masking is None:
         raise Refused(
             "secure-sum-only",

@@ -14,6 +14,7 @@ from client.site import open_site
 from client.store.sum_sessions import SumSessions
 from common.errors import QuorumLost
 from common.messages.base import Refusal, Reply, Request
+from common.messages.combat import CombatRequest
 from common.messages.harmoniser import Harmoniser
 from common.messages.masked import MaskedReply
 from common.messages.moments import MomentsRequest
@@ -186,6 +187,16 @@ def test_a_server_that_asks_in_the_clear_gets_nothing(tmp_path):
     request = MomentsRequest(fingerprint=federation.protocol.fingerprint(), harmoniser=Harmoniser())
 
     assert "secure-sum-only" == _ask(federation.sites["bern"], request, "query").code
+
+
+def test_what_does_not_add_up_stays(tmp_path):
+    """ComBat's products would tell one site's numbers; a server may ask for them whatever the protocol says."""
+    federation, nothing = _study(tmp_path, secure=True), np.zeros((0, 0))
+    request = CombatRequest(
+        fingerprint=federation.protocol.fingerprint(), ask="products", shared=(), features=nothing, covariates=nothing
+    )
+
+    assert "secure-sum-impossible" == _ask(federation.sites["bern"], request, "query").code
 
 
 def test_masked_answers_of_another_shape_are_named_and_left_out(tmp_path, monkeypatch):
