@@ -18,14 +18,14 @@ def mask_sums(reply: Reply, request: Request, site: Site) -> Reply:
     """The reply itself in a study in the clear, and where it is not about the cases' numbers.
 
     Refused `secure-sum-only` when a server asks in the clear for what the protocol sums securely, and
-    `secure-sum-impossible` for a message that does not add up: it would tell one site's numbers.
+    `not-summed-securely` for a message that does not add up: it would tell one site's numbers.
     """
     if not site.protocol.federation.secure_aggregation or request.action in IN_THE_CLEAR:
         return reply
     name = site.settings.name
     if not reply.sums:
         raise Refused(
-            "secure-sum-impossible",
+            "not-summed-securely",
             site=name,
             field=request.action,
             problem="The protocol lets the server read sums only, and this message does not add up.",

@@ -196,7 +196,7 @@ def test_what_does_not_add_up_stays(tmp_path):
         fingerprint=federation.protocol.fingerprint(), ask="products", shared=(), features=nothing, covariates=nothing
     )
 
-    assert "secure-sum-impossible" == _ask(federation.sites["bern"], request, "query").code
+    assert "not-summed-securely" == _ask(federation.sites["bern"], request, "query").code
 
 
 def test_masked_answers_of_another_shape_are_named_and_left_out(tmp_path, monkeypatch):
