@@ -93,8 +93,9 @@ def _rules_table(rules: dict[str, Any]) -> Table:
 def _log_table(lines: list[dict[str, Any]]) -> Table:
     table = Table("", "time", "message", "study", "round", "left", "bytes", "SHA-256", title="What left this hospital")
     for line in lines:
-        refused = f"refused: {line['code']}" if line.get("code") else "answer"
-        left = refused if line["event"] == "left" else "nothing: an unfinished line was taken off"
+        answer = "masked, part of a sum" if line.get("kind") == "MaskedReply" else "answer"
+        told = f"refused: {line['code']}" if line.get("code") else answer
+        left = told if line["event"] == "left" else "nothing: an unfinished line was taken off"
         table.add_row(
             str(line["number"]), line["at"], line.get("action", ""), line.get("study", ""),
             str(line.get("round") or ""), left, f"{line['bytes']:,}", line["digest"][:12],

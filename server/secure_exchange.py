@@ -6,10 +6,13 @@ sum is of those whose masked answers came.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
+
+import numpy as np
 
 from common.errors import StudyError
 from common.messages.advertise_keys import AdvertiseKeysReply, AdvertiseKeysRequest
@@ -52,7 +55,7 @@ def secure_exchange(
         return _without_sum([first, second]), None
     masking = Masking(session=session, sealed=sealed)
     third = ask(request.model_copy(update={"masking": masking}), sorted(sealed))
-    masked = _alike(third, session)
+    masked = _alike(third, session, kind)
     if len(masked) < threshold(len(adverts)):
         return _without_sum([first, second, third]), None
     survivors = tuple(sorted(masked))
@@ -70,20 +73,27 @@ def secure_exchange(
     return _together(stages), reply
 
 
-def _alike(answers: Answered, session: str) -> dict[str, MaskedReply]:
+def _alike(answers: Answered, session: str, kind: type[Reply]) -> dict[str, MaskedReply]:
     """Masked answers of this session and of the commonest shape; the others are named and count as lost."""
-    found = {s: r for s, r in answers.replies.items() if isinstance(r, MaskedReply) and r.session == session}
-    forms = {site: _form(reply) for site, reply in found.items()}
+    found = {s: r for s, r in answers.replies.items() if isinstance(r, MaskedReply) and _fits(r, session, kind)}
+    forms = {site: tuple(sorted(reply.shapes.items())) for site, reply in found.items()}
     usual = Counter(forms.values()).most_common(1)
-    for site in set(answers.replies) - {s for s, form in forms.items() if form == usual[0][0]}:
-        found.pop(site, None)
+    alike = {site: reply for site, reply in found.items() if forms[site] == usual[0][0]}
+    for site in set(answers.replies) - set(alike):
         answers.roster[site], answers.codes[site] = "refused", "sum-shape"
-    return found
+    return alike
 
 
-def _form(reply: MaskedReply) -> tuple[Any, ...]:
-    blocks = sorted((name, str(block.dtype), block.shape) for name, block in reply.blocks.items())
-    return (*blocks, *sorted(reply.shapes.items()))
+def _fits(reply: MaskedReply, session: str, kind: type[Reply]) -> bool:
+    """Whether its blocks are what they are said to be, and the reply's numbers."""
+    if reply.session != session or set(reply.blocks) != set(reply.shapes):
+        return False
+    if {name.partition(":")[0] for name in reply.shapes} != set(kind.sums):
+        return False
+    return all(
+        block.dtype == np.uint64 and block.shape == (math.prod(reply.shapes[name]), kind.form_of(name).limbs)
+        for name, block in reply.blocks.items()
+    )
 
 
 def _without_sum(stages: Sequence[Found], code: str = "sum-too-few-sites") -> Found:

@@ -27,6 +27,6 @@ def answer(request: AdvertiseKeysRequest, site: Site) -> AdvertiseKeysReply:
             problem="The protocol does not name this site's identity.",
             fix="Put what `fedmidline-site identity` prints into the study's protocol.",
         )
-    state = begin(request.session, name, secrets.token_bytes)
+    state = begin(request.session, name, secrets.token_bytes, fewest=site.protocol.federation.min_sites)
     SumSessions(cache, name).begin(state)
     return AdvertiseKeysReply(site=name, advert=state.advert(request.fingerprint, identity))

@@ -10,28 +10,27 @@ from common.messages.masked import MaskedReply, to_blocks
 
 __all__ = ["mask_sums"]
 
-NOT_SUMMED = ("segment_round", "segment_evaluate")
-"""Of single sites, and not what a protocol of secure sums has agreed to."""
+IN_THE_CLEAR = ("qualify", "advertise_keys", "share_keys", "unmask")
+"""Who is there, and the sum's own messages."""
 
 
 def mask_sums(reply: Reply, request: Request, site: Site) -> Reply:
-    """The reply itself in a study in the clear, and where it does not add up.
+    """The reply itself in a study in the clear, and where it is not about the cases' numbers.
 
-    Refused `secure-sum-only` when a server asks in the clear for what the protocol sums securely.
+    Refused `secure-sum-only` when a server asks in the clear for what the protocol sums securely, and
+    `not-summed-securely` for a message that does not add up: it would tell one site's numbers.
     """
-    name = site.settings.name
-    if not site.protocol.federation.secure_aggregation:
+    if not site.protocol.federation.secure_aggregation or request.action in IN_THE_CLEAR:
         return reply
-    if request.action in NOT_SUMMED:
+    name = site.settings.name
+    if not reply.sums:
         raise Refused(
             "not-summed-securely",
             site=name,
-            field="federation.secure_aggregation",
-            problem="The segmentation network's rounds cannot be summed securely.",
-            fix="Train it under a protocol without federation.secure_aggregation.",
+            field=request.action,
+            problem="The protocol lets the server read sums only, and this message does not add up.",
+            fix="Do without it, or agree on a protocol without federation.secure_aggregation.",
         )
-    if not reply.sums:
-        return reply
     if request.masking is None:
         raise Refused(
             "secure-sum-only",

@@ -75,9 +75,9 @@ class Reply(Message):
     sums: ClassVar[Mapping[str, FixedPoint]] = {}
     site: str
 
-    def summands(self) -> dict[str, Any]:
-        """The numbers that are added up, by name; `field` or `field:part`."""
-        return {name: getattr(self, name) for name in self.sums}
+    def summands(self) -> dict[str, tuple[Any, float]]:
+        """The numbers that are added up and the factor each is to be taken times; by name, `field` or `field:part`."""
+        return {name: (getattr(self, name), 1.0) for name in self.sums}
 
     @classmethod
     def form_of(cls, name: str) -> FixedPoint:

@@ -32,9 +32,13 @@ class MaskedReply(Reply):
 
 def to_blocks(reply: Reply) -> tuple[dict[str, tuple[int, ...]], dict[str, RingArray]]:
     """The numbers of a reply that adds up, in the order of their names; errors as fixed_point.encode."""
-    numbers = reply.summands()
-    shapes = {name: np.shape(numbers[name]) for name in sorted(numbers)}
-    return shapes, {name: encode(np.asarray(numbers[name]), reply.form_of(name), field=name) for name in shapes}
+    found = dict(sorted(reply.summands().items()))
+    numbers = {name: np.asarray(values) for name, (values, _) in found.items()}
+    blocks = {
+        name: encode(numbers[name], reply.form_of(name), field=name, factor=factor)
+        for name, (_, factor) in found.items()
+    }
+    return {name: values.shape for name, values in numbers.items()}, blocks
 
 
 def from_total(

@@ -74,14 +74,14 @@ class TrainRoundReply(Reply):
         """An update and two mean losses."""
         return Disclosure(cases={"cases": self.cases, "validation_cases": self.validation_cases})
 
-    def summands(self) -> dict[str, Any]:
+    def summands(self) -> dict[str, tuple[Any, float]]:
         """Each array of an update in float32 by itself."""
-        changes = {f"update:{name}": part * np.float64(self.cases) for name, part in self.update.parts.items()}
+        changes = {f"update:{name}": (part, float(self.cases)) for name, part in self.update.parts.items()}
         return {
-            "cases": self.cases,
-            "loss": self.loss * self.cases,
-            "validation_cases": self.validation_cases,
-            "validation_loss": (self.validation_loss or 0.0) * self.validation_cases,
+            "cases": (self.cases, 1.0),
+            "loss": (self.loss, float(self.cases)),
+            "validation_cases": (self.validation_cases, 1.0),
+            "validation_loss": (self.validation_loss or 0.0, float(self.validation_cases)),
             **changes,
         }
 

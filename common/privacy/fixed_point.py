@@ -57,12 +57,12 @@ NARROW = FixedPoint(limbs=2, fraction_bits=64)
 WEIGHTS = FixedPoint(limbs=1, fraction_bits=36)
 
 
-def encode(values: np.ndarray[Any, Any], form: FixedPoint, *, field: str) -> RingArray:
-    """Flattened.  Refused `sum-not-finite`, `sum-too-large`; `sum-not-whole` for a fraction among counts."""
+def encode(values: np.ndarray[Any, Any], form: FixedPoint, *, field: str, factor: float = 1.0) -> RingArray:
+    """Factor x values, flattened.  Refused `sum-not-finite`, `sum-too-large`; `sum-not-whole` for a fraction among counts."""
     flat = np.asarray(values).reshape(-1)
     out = np.empty((flat.size, form.limbs), np.uint64)
     for begin in range(0, flat.size, NUMBERS_AT_ONCE):
-        part = flat[begin : begin + NUMBERS_AT_ONCE].astype(np.float64)
+        part = np.multiply(flat[begin : begin + NUMBERS_AT_ONCE], factor, dtype=np.float64)
         _require_fit(part, form, field)
         out[begin : begin + NUMBERS_AT_ONCE] = _one_limb(part, form) if form.limbs == 1 else _limbs(part, form)
     return out

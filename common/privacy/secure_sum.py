@@ -25,11 +25,11 @@ in the clear.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from common.errors import Refused
 from common.privacy.fixed_point import RingArray, add_into
@@ -41,6 +41,8 @@ __all__ = ["FEWEST_SITES", "Advert", "OpenedShares", "SiteSession", "begin", "op
 
 FEWEST_SITES = 3
 Draw = Callable[[int], bytes]
+Hex32 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+HexShare = Annotated[str, Field(pattern=rf"^[0-9a-f]{{{2 * SHARE_BYTES}}}$")]
 
 
 class _Value(BaseModel):
@@ -50,16 +52,16 @@ class _Value(BaseModel):
 class Advert(_Value):
     """Public halves of one site for one session, signed by its identity; hexadecimal."""
 
-    box: str
-    mask: str
-    signature: str
+    box: Hex32
+    mask: Hex32
+    signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
 
 class OpenedShares(_Value):
     """What one site opens: shares of seeds of those in the sum, of mask keys of those that dropped out; hexadecimal."""
 
-    seeds: dict[str, str]
-    keys: dict[str, str]
+    seeds: dict[str, HexShare]
+    keys: dict[str, HexShare]
 
 
 def threshold(sites: int) -> int:
@@ -70,12 +72,13 @@ def threshold(sites: int) -> int:
 class SiteSession(_Value):
     """A site's secrets for one sum; kept by the hospital between the four steps, and by nobody else.
 
-    done: the last step answered.  held: of each other site, the shares (of its seed and of its mask key) sent to this
+    fewest: sites in any sum that this one takes part in.  done: the last step answered.  held: of each other site, the shares (of its seed and of its mask key) sent to this
     one.
     """
 
     session: str
     site: str
+    fewest: int
     done: Literal["advertise", "share", "mask", "unmask"] = "advertise"
     box: str
     mask: str
@@ -99,7 +102,7 @@ class SiteSession(_Value):
         to be of.
         """
         self._require("advertise")
-        _require_enough(adverts, FEWEST_SITES)
+        _require_enough(adverts, self.fewest)
         for site, advert in adverts.items():
             words = _words(study, self.session, site, advert.box, advert.mask)
             if not verifies(identities.get(site, ""), words, bytes.fromhex(advert.signature)):
@@ -127,7 +130,7 @@ class SiteSession(_Value):
         """
         self._require("share")
         partners = tuple(sorted({*sealed, self.site}))
-        _require_enough(partners, max(FEWEST_SITES, threshold(len(self.adverts))))
+        _require_enough(partners, max(self.fewest, threshold(len(self.adverts))))
         held = {**self.held, **{site: self._opened(site, text) for site, text in sealed.items()}}
         state = self.model_copy(update={"done": "mask", "partners": partners, "held": held})
         pairs = [
@@ -147,7 +150,7 @@ class SiteSession(_Value):
         alive = set(survivors)
         if self.site not in alive or not alive <= set(self.partners) or len(alive) != len(survivors):
             raise _refused("sum-survivors", "survivors", "The list of sites in the sum cannot be true.")
-        _require_enough(survivors, max(FEWEST_SITES, threshold(len(self.adverts))))
+        _require_enough(survivors, max(self.fewest, threshold(len(self.adverts))))
         opened = OpenedShares(
             seeds={site: self.held[site][0] for site in self.partners if site in alive},
             keys={site: self.held[site][1] for site in self.partners if site not in alive},
@@ -175,10 +178,10 @@ def _box(state: SiteSession, sender: str, receiver: str) -> AESGCM:
     return AESGCM(derive_key(secret, f"shares {state.session} {sender} {receiver}"))
 
 
-def begin(session: str, site: str, draw: Draw) -> SiteSession:
-    """Fresh secrets; draw: so many random bytes, fit for keys."""
+def begin(session: str, site: str, draw: Draw, *, fewest: int = FEWEST_SITES) -> SiteSession:
+    """Fresh secrets; draw: so many random bytes, fit for keys; fewest: the study's own, if it is more than 3."""
     box, mask, seed = (draw(32).hex() for _ in range(3))
-    return SiteSession(session=session, site=site, box=box, mask=mask, seed=seed)
+    return SiteSession(session=session, site=site, fewest=max(fewest, FEWEST_SITES), box=box, mask=mask, seed=seed)
 
 
 def open_sum(

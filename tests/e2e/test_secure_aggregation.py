@@ -14,6 +14,7 @@ from client.site import open_site
 from client.store.sum_sessions import SumSessions
 from common.errors import QuorumLost
 from common.messages.base import Refusal, Reply, Request
+from common.messages.combat import CombatRequest
 from common.messages.harmoniser import Harmoniser
 from common.messages.masked import MaskedReply
 from common.messages.moments import MomentsRequest
@@ -48,8 +49,12 @@ def _run(federation: Federation, **options: object) -> StudyState:
 
 @pytest.mark.parametrize(
     "selection",
-    [{"method": "mutual_information"}, {"method": "anova_f"}],
-    ids=lambda s: s.get("method", "mi"),
+    [
+        {"method": "mutual_information"},
+        {"method": "anova_f"},
+        pytest.param({**QUICK, "method": "decorrelated", "candidates": 60}, marks=pytest.mark.slow),
+    ],
+    ids=lambda s: s["method"],
 )
 def test_the_same_numbers_as_in_the_clear(tmp_path, selection):
     """Counts, edges, signature, histograms: bit for bit.  Moments: 1e-13 of an SD.  Weights: the stated 2^-36 for
@@ -182,6 +187,37 @@ def test_a_server_that_asks_in_the_clear_gets_nothing(tmp_path):
     request = MomentsRequest(fingerprint=federation.protocol.fingerprint(), harmoniser=Harmoniser())
 
     assert "secure-sum-only" == _ask(federation.sites["bern"], request, "query").code
+
+
+def test_what_does_not_add_up_stays(tmp_path):
+    """ComBat's products would tell one site's numbers; a server may ask for them whatever the protocol says."""
+    federation, nothing = _study(tmp_path, secure=True), np.zeros((0, 0))
+    request = CombatRequest(
+        fingerprint=federation.protocol.fingerprint(), ask="products", shared=(), features=nothing, covariates=nothing
+    )
+
+    assert "not-summed-securely" == _ask(federation.sites["bern"], request, "query").code
+
+
+def test_masked_answers_of_another_shape_are_named_and_left_out(tmp_path, monkeypatch):
+    """A site with another version, or with none of this protocol's manners: the sum is of the others."""
+    deliver = LocalGrid._deliver
+
+    def disturb(grid: LocalGrid, message: Message) -> Message | None:
+        reply = deliver(grid, message)
+        if message.metadata.dst_node_id == 102 and reply.content["message"]["kind"] == "MaskedReply":
+            masked = from_records(reply.content, MaskedReply)
+            if "counts" in masked.blocks:
+                wrong = masked.model_copy(update={"blocks": {"counts": masked.blocks["counts"][:-1]}})
+                return Message(to_records(wrong), reply_to=message)
+        return reply
+
+    monkeypatch.setattr(LocalGrid, "_deliver", disturb)
+
+    state = _run(_study(tmp_path, secure=True))
+
+    assert "sum-shape" in {e.codes.get("cork") for e in state.exchanges if e.action == "contingency"}
+    assert "completed with losses: cork" == state.status()
 
 
 def test_a_site_whose_key_was_changed_is_left_out(tmp_path):

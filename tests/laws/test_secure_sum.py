@@ -210,6 +210,17 @@ def test_two_sites_make_no_sum(count):
         sites.share("site 0")
 
 
+def test_a_site_takes_part_in_no_sum_of_fewer_than_the_study_says():
+    """A server that asks five at a time could take differences."""
+    names = [f"site {i}" for i in range(5)]
+    sites = Sites(names)
+    sites.states = {name: begin(SESSION, name, sites.draw, fewest=6) for name in names}
+    sites.advertise()
+
+    with pytest.raises(Refused, match=r"sum-too-few-sites .* at least 6"):
+        sites.share("site 0")
+
+
 # A curious server
 
 
