@@ -13,11 +13,9 @@ from __future__ import annotations
 import os
 import shutil
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 from client.case import Case, CaseRow, StepRecord, methods_text
@@ -31,6 +29,7 @@ from client.store.fingerprints import FingerprintBook
 from client.store.prepared_store import PreparedStore
 from client.store.quarantine import Quarantined, write_quarantine
 from client.store.salt import site_salt
+from client.tasks.around_a_case import around_a_case, worker_killed
 from client.tasks.case_keys import CaseKeys, case_keys, feature_keys, keeps_images, open_queue, review_required
 from client.tasks.require_preprocessing import require_preprocessing
 from client.tasks.segment_cases import network_images
@@ -152,34 +151,20 @@ def _work_through(work: list[_Work], site: Site, pictures: bool) -> Iterator[Cas
     workers = min(site.settings.workers or os.cpu_count() or 1, max(1, len(work)))
     cases = {case.row.pseudonym: case for case in work}
     for name, outcome in side_by_side(cases, partial(_prepare_case, site=site, pictures=pictures), workers=workers):
-        yield outcome or _killed(cases[name].row)
-
-
-def _killed(row: CaseRow) -> CaseOutcome:
-    """The operating system ended the worker twice, the second time with nothing beside it."""
-    fix = "Give the machine more memory, or set `workers: 1` in the site file; the same command goes on."
-    reason = f"worker-killed: The operating system ended the process that prepared the case.\n  fix:   {fix}"
-    return CaseOutcome(row.pseudonym, "quarantined", reason, "worker-killed", cure=fix)
+        yield outcome or _quarantined(cases[name].row, site, worker_killed(), {})
 
 
 def _prepare_case(work: _Work, site: Site, pictures: bool) -> CaseOutcome:
     """One case in a worker process; its failure is an outcome, not an exception."""
-    name, seconds = work.row.pseudonym, dict[str, float]()
-    try:
-        return _pipeline(work, site, pictures, seconds)
-    except StudyError as error:
-        error.case, error.site = name, site.settings.name
-        return CaseOutcome(name, "quarantined", error.explain(), error.code, error.field, error.fix, seconds=seconds)
-    except Exception as error:  # noqa: BLE001  # a library's failure on one image must not stop the others
-        cure = "Report the place of the error."
-        return CaseOutcome(name, "quarantined", _place_of(error), "unexpected", cure=cure, seconds=seconds)
+    seconds = dict[str, float]()
+    found = around_a_case(lambda: _pipeline(work, site, pictures, seconds))
+    return found if isinstance(found, CaseOutcome) else _quarantined(work.row, site, found, seconds)
 
 
-def _place_of(error: Exception) -> str:
-    """Type and lines of the code, without the text: a library may quote a header or a file name in it."""
-    frames = traceback.extract_tb(error.__traceback__)[-4:]
-    lines = " > ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
-    return f"unexpected: {type(error).__name__} at {lines}"
+def _quarantined(row: CaseRow, site: Site, error: StudyError, seconds: dict[str, float]) -> CaseOutcome:
+    error.case, error.site = row.pseudonym, site.settings.name
+    reason = error.explain()
+    return CaseOutcome(row.pseudonym, "quarantined", reason, error.code, error.field, error.fix, seconds=seconds)
 
 
 def _pipeline(work: _Work, site: Site, pictures: bool, seconds: dict[str, float]) -> CaseOutcome:

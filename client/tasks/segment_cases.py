@@ -26,6 +26,7 @@ from client.store.fingerprints import FingerprintBook
 from client.store.prepared_store import PreparedStore
 from client.store.salt import site_salt
 from client.store.volume_store import VolumeStore
+from client.tasks.around_a_case import around_a_case, worker_killed
 from client.tasks.case_keys import case_keys, open_queue, review_required
 from client.tasks.side_by_side import side_by_side
 from common.errors import InputError, Refused, StudyError
@@ -118,7 +119,7 @@ def prepare_images(
     progress(done, len(cases))
     workers = min(site.settings.workers or os.cpu_count() or 1, max(1, len(work)))
     for name, outcome in side_by_side(work, partial(_prepare_one, site=site), workers=workers):
-        outcomes[name] = outcome or _killed(name)
+        outcomes[name] = outcome or _set_aside(name, worker_killed())
         done += 1
         progress(done, len(cases))
     return tuple(outcomes[case.row.pseudonym] for case in cases)
@@ -193,17 +194,18 @@ def _prepare_one(case: SegmentCase, site: Site) -> CaseImages:
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    name = case.row.pseudonym
-    try:
-        images = prepared_case(case, site)
-        if case.labelled:
-            save_volume(case, images, site)
-    except StudyError as error:
-        return CaseImages(name, "set_aside", error.code, error.problem, error.fix)
-    except Exception as error:  # noqa: BLE001  # a library's failure on one image must not stop the others
-        reason = f"A library failed: {type(error).__name__}."
-        return CaseImages(name, "set_aside", "unexpected", reason, "Look at the case with `fedmidline-site check`.")
-    return CaseImages(name, "ready")
+    fault = around_a_case(lambda: _images_and_volume(case, site))
+    return CaseImages(case.row.pseudonym, "ready") if fault is None else _set_aside(case.row.pseudonym, fault)
+
+
+def _images_and_volume(case: SegmentCase, site: Site) -> None:
+    images = prepared_case(case, site)
+    if case.labelled:
+        save_volume(case, images, site)
+
+
+def _set_aside(name: str, error: StudyError) -> CaseImages:
+    return CaseImages(name, "set_aside", error.code, error.problem, error.fix)
 
 
 def save_volume(case: SegmentCase, images: Case, site: Site) -> None:
@@ -231,8 +233,3 @@ def save_volume(case: SegmentCase, images: Case, site: Site) -> None:
 def _stores(site: Site) -> tuple[FingerprintBook, PreparedStore, VolumeStore]:
     cache = site.settings.cache
     return FingerprintBook(cache), PreparedStore(cache), VolumeStore(cache)
-
-
-def _killed(name: str) -> CaseImages:
-    reason = "The operating system ended the process that prepared the case."
-    return CaseImages(name, "set_aside", "worker-killed", reason, "Give the machine more memory, or set `workers: 1`.")

@@ -14,6 +14,7 @@ from typing import Literal
 from client.disk import write_whole
 from client.segment.weights import weights_sha256
 from client.site import Site
+from client.tasks.around_a_case import around_a_case, worker_killed
 from client.tasks.segment_cases import SegmentCase, network_images, prepared_case, segment_cases
 from client.tasks.segment_train import installed_weights
 from client.tasks.side_by_side import side_by_side
@@ -64,7 +65,7 @@ def predict_cohort(
     workers = min(site.settings.workers or os.cpu_count() or 1, max(1, len(work)))
     do = partial(_predict_one, site=site, folder=folder, made_with=f"{sha256}:{{images}}:{looks}")
     for name, prediction in side_by_side(work, do, workers=workers):
-        found[name] = prediction or _set_aside(name, _killed())
+        found[name] = prediction or _set_aside(name, worker_killed())
         progress(len(found), len(cases))
     return tuple(found[name] for name in cases)
 
@@ -79,7 +80,13 @@ def _known(folder: Path, name: str, made_with: str) -> Prediction | None:
 
 
 def _predict_one(case: SegmentCase, site: Site, folder: Path, made_with: str) -> Prediction:
-    """In a worker process; the mask is there before what is known of it."""
+    """In a worker process."""
+    found = around_a_case(lambda: _predicted(case, site, folder, made_with.replace("{images}", case.images)))
+    return found if isinstance(found, Prediction) else _set_aside(case.row.pseudonym, found)
+
+
+def _predicted(case: SegmentCase, site: Site, folder: Path, made_with: str) -> Prediction:
+    """The mask is there before what is known of it."""
     import SimpleITK as sitk
     import torch
 
@@ -91,38 +98,27 @@ def _predict_one(case: SegmentCase, site: Site, folder: Path, made_with: str) ->
     torch.set_num_threads(1)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     name, settings = case.row.pseudonym, site.protocol.segmentation
-    made_with = made_with.replace("{images}", case.images)
-    device = choose_device(site.settings.device)
+    device, mask_file = choose_device(site.settings.device), folder / f"{name}.nii.gz"
+    images = prepared_case(case, site)
+    network = load_network(settings, device=device, installed=installed_weights(site))
     try:
-        images = prepared_case(case, site)
-        network = load_network(settings, device=device, installed=installed_weights(site))
         segmented = segment_whole_tumour(
             *network_images(images), images.brain_mask, settings, network=network, device=device
         )
-        write_image(segmented.mask, folder / f"{name}.nii.gz")
+    except InputError as error:
+        if error.code != "no-tumour-found":
+            raise
+        mask_file.unlink(missing_ok=True)
+        prediction = Prediction(name, "no_tumour", made_with, code=error.code, reason=error.problem, cure=error.fix)
+    else:
+        write_image(segmented.mask, mask_file)
         voxels = int(sitk.GetArrayViewFromImage(segmented.mask).sum())
         volume_ml = voxels * math.prod(segmented.mask.GetSpacing()) / 1000
-        prediction = Prediction(name, "segmented", made_with, volume_ml, segmented.uncertainty, segmented.volume_spread)
-    except StudyError as error:
-        if error.code != "no-tumour-found":
-            return _set_aside(name, error)
-        (folder / f"{name}.nii.gz").unlink(missing_ok=True)
-        prediction = Prediction(name, "no_tumour", made_with, code=error.code, reason=error.problem, cure=error.fix)
-    except Exception as error:  # noqa: BLE001  # a library's failure on one image must not stop the others
-        return _set_aside(name, _unexpected(error))
+        sure = (segmented.uncertainty, segmented.volume_spread)
+        prediction = Prediction(name, "segmented", made_with, volume_ml, *sure)
     write_whole(folder / f"{name}.json", json.dumps(asdict(prediction), indent=1).encode())
     return prediction
 
 
 def _set_aside(name: str, error: StudyError) -> Prediction:
     return Prediction(name, "set_aside", "", code=error.code, reason=error.problem, cure=error.fix)
-
-
-def _killed() -> StudyError:
-    problem = "The operating system ended the process that segmented the case."
-    return InputError("worker-killed", problem=problem, fix="Give the machine more memory, or set `workers: 1`.")
-
-
-def _unexpected(error: Exception) -> StudyError:
-    problem = f"A library failed: {type(error).__name__}."
-    return InputError("unexpected", problem=problem, fix="Look at the case with `fedmidline-site check`.")

@@ -55,8 +55,8 @@ def test_broad_excepts_stand_at_boundaries_only():
 
     assert {
         "client/app.py",
+        "client/tasks/around_a_case.py",
         "client/tasks/convert_folder.py",
-        "client/tasks/prepare_cohort.py",
         "simulation/local_grid.py",
     } == found
 
