@@ -48,8 +48,9 @@ def against_flare(numbers: int) -> dict[str, Any]:
         "nvflare": [str(python), str(ROOT / "benchmarks" / "peers" / "flare_job.py")],
         "flower": [here, "-m", "benchmarks.peers.flower_run"],
     }
-    rows = {name: _measured(command, numbers) for name, command in ways.items()}
-    for name, row in rows.items():
+    rows = {}
+    for name, command in ways.items():
+        rows[name] = row = _measured(command, numbers)
         print(
             f"equal task, {name:<8} {row['seconds']:7.1f} s wall, {row['cpu_seconds']:6.1f} s CPU,"
             f" peak {row['peak_mib']:6.0f} MiB",

@@ -16,7 +16,7 @@ from client.store.prepared_store import PreparedStore
 from client.tasks.segment_cases import save_volume, segment_cases
 from common.config.protocol import Protocol
 from common.config.visual import VisualSettings
-from tests.builders import Federation, small_protocol
+from tests.builders import OPEN_DOOR, Federation, small_protocol
 
 EDGE = 40
 NETWORK = {"architecture": "unet", "channels": [4, 8, 8, 16]}
@@ -64,7 +64,7 @@ def write_segment_site(folder: Path, name: str, protocol: Protocol, cases: int, 
         writer.writerows(rows)
     (home / "protocol.yaml").write_text(yaml.safe_dump(protocol.model_dump(mode="json")))
     settings = {"name": name, "protocol": "protocol.yaml", "manifest": "manifest.csv", "ethics_id": "synthetic"}
-    (home / "site.yaml").write_text(yaml.safe_dump({**settings, "workers": 1}))
+    (home / "site.yaml").write_text(yaml.safe_dump({**settings, "workers": 1, "egress": OPEN_DOOR}))
     _fill(open_site(home / "site.yaml"), seed)
     return home / "site.yaml"
 
