@@ -266,7 +266,7 @@ def _find_returning_sites(
     """
     for node in grid.get_nodes():
         if node.name in state.qualified:
-            nodes.setdefault(node.name, node.node_id)
+            nodes[node.name] = node.node_id
     strangers = online - set(nodes.values())
     if not strangers or all(nodes.get(site) in online for site in asked):
         return
