@@ -64,7 +64,7 @@ MEASURES = (
     Measure("mirrored_gain", "mirrored", None, -0.3, FLIPPED_BETTER_BY, "the mask would fit FLAIR better on the other side"),
 )  # fmt: skip
 """Limits of masks are those of the review (METHOD section 6); the others were measured on few cases
-(docs/decisions/0012-quality-limits.md)."""
+(docs/decisions/0016-quality-limits.md)."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """landmarks: what a site's brains have for percentiles, before a study that normalises by Nyul's method.
 
-A file that a person hands over (docs/decisions/0013-landmarks-before-the-study.md); no request asks for it.
+A file that a person hands over (docs/decisions/0017-landmarks-before-the-study.md); no request asks for it.
 
 Leaves the site: its name, a fingerprint of the preprocessing, the number of its training cases (at least `min_cases`),
 and per sequence the sums over them of eleven percentiles of the brain's intensities on a scale from 0 to 100.

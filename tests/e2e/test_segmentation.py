@@ -138,7 +138,7 @@ def tampered(monkeypatch, change):
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        (lambda a: np.full_like(a, np.nan), "message-malformed"),
+        (lambda a: np.full_like(a, np.nan), "message-not-finite"),
         (lambda a: np.full_like(a, 1e9), "update-too-large"),
         (lambda a: a[:-1], "update-shape"),
     ],
