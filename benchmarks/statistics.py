@@ -253,9 +253,10 @@ def main() -> None:
     with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
         list(pool.map(abs, range(WORKERS)))
         whole = run(cases, SITES, pool)
+        peak = memory.peak / 2**30  # before the peers, which hold the pooled table
         print(
             f"{FEATURES} features, {SITES} sites, {cases:,} cases: {whole.total:.1f} s ({sum(whole.processor.values()):.1f} s of"
-            f" processor, two workers), peak {memory.peak / 2**30:.2f} GiB"
+            f" processor, two workers), peak {peak:.2f} GiB"
             f" of memory, {whole.disk / 2**30:.2f} GiB on the sites' disks (making the tables: {whole.making:.1f} s before)"
         )
         for what, seconds in whole.seconds.items():
@@ -275,7 +276,7 @@ def main() -> None:
             {
                 "cases": cases,
                 "seconds": whole.total,
-                "peak_gib": memory.peak / 2**30,
+                "peak_gib": peak,
                 "phases": whole.seconds,
                 "processor_seconds": whole.processor,
                 "seconds_making_tables": whole.making,
