@@ -5,6 +5,7 @@ The server's numbers, not the site's; kept under their digest, and checked by it
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,7 @@ class MomentsStore:
             return
         with disk_faults("cache"):
             self._folder.mkdir(parents=True, exist_ok=True)
-            beside = path.with_name(f".{path.name}")
+            # Sites of a simulation share a cache and may write the same moments at once.
+            beside = path.with_name(f".{self._site}.{os.getpid()}.{path.name}")
             np.save(beside, np.stack([model.visual_mean, model.visual_deviation]))
             beside.replace(path)
