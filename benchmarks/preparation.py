@@ -90,7 +90,20 @@ class _Stages(defaultdict[str, float]):
 
 
 def _row(brain_mask: str = "") -> CaseRow:
-    return CaseRow("p", str(RAW / "t1ce.nii.gz"), str(RAW / "flair.nii.gz"), "", brain_mask, False, None, *[""] * 5)  # type: ignore[arg-type]
+    return CaseRow(
+        pseudonym="p",
+        t1ce_path=str(RAW / "t1ce.nii.gz"),
+        flair_path=str(RAW / "flair.nii.gz"),
+        mask_path="",
+        brain_mask_path=brain_mask,
+        altered=False,
+        age_years=None,
+        sex="",
+        location="",
+        scanner="",
+        h3_method="",
+        split="",
+    )
 
 
 def _peak() -> int:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from common.errors import InputError
 
-__all__ = ["disk_faults", "write_whole"]
+__all__ = ["disk_faults", "write_array", "write_arrays", "write_whole"]
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
-def write_whole(path: Path, data: bytes, *, field: str = "cache", mode: int = 0o600) -> None:
+def write_whole(path: Path, data: bytes | memoryview, *, field: str = "cache", mode: int = 0o600) -> None:
     """Write beside, then rename; a process that is killed leaves a hidden file that the next call overwrites.
 
     InputError `disk-full`, `folder-read-only`.
@@ -33,6 +37,20 @@ def write_whole(path: Path, data: bytes, *, field: str = "cache", mode: int = 0o
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
+
+
+def write_array(path: Path, array: np.ndarray[Any, Any]) -> None:
+    """As .npy, through memory: numpy's own way to a file does not say that the disk was full."""
+    packed = io.BytesIO()
+    np.save(packed, array, allow_pickle=False)
+    write_whole(path, packed.getbuffer())
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """As .npz, likewise."""
+    packed, named = io.BytesIO(), dict[str, Any](arrays)
+    np.savez(packed, **named)
+    write_whole(path, packed.getbuffer())
 
 
 @contextmanager

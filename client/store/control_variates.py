@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from client.disk import write_arrays
+
 __all__ = ["ControlVariates"]
 
 Weights = Mapping[str, np.ndarray[Any, Any]]
@@ -35,12 +37,8 @@ class ControlVariates:
         return {name: np.zeros_like(array) for name, array in model.items()}
 
     def keep(self, round_number: int, variate: Weights) -> None:
-        """Write this round's beside and rename it; only the one before it stays."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        beside = self._folder / ".new.npz"
-        arrays: dict[str, Any] = dict(variate)
-        np.savez(beside, **arrays)
-        beside.replace(self._path(round_number))
+        """Write this round's, whole or not at all; only the one before it stays."""
+        write_arrays(self._path(round_number), variate)
         earlier = [n for n in self._rounds() if n < round_number]
         for number in self._rounds():
             if number not in {round_number, *earlier[-1:]}:

@@ -7,7 +7,6 @@ another setting is another folder, and nothing stale is ever read.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import shutil
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from client.disk import disk_faults
+from client.disk import disk_faults, write_array
 from common.arrays import FeatureArray, FeatureVector
 
 __all__ = ["CaseFeatures", "FeatureStore"]
@@ -67,10 +66,10 @@ class FeatureStore:
     def _save(self, key: str, beside: Path, features: CaseFeatures) -> None:
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
-        _write_array(beside / RADIOMICS, features.radiomics)
-        _write_array(beside / VISUAL, features.visual)
+        write_array(beside / RADIOMICS, features.radiomics)
+        write_array(beside / VISUAL, features.visual)
         if features.repeats is not None:
-            _write_array(beside / REPEATS, features.repeats)
+            write_array(beside / REPEATS, features.repeats)
         about = {
             "methods": features.methods,
             "warnings": features.warnings,
@@ -100,10 +99,3 @@ class FeatureStore:
         """Methods, warnings and quality."""
         found: dict[str, Any] = json.loads((self._folder / key / ABOUT).read_text())
         return found
-
-
-def _write_array(path: Path, array: np.ndarray[Any, Any]) -> None:
-    """Through memory: numpy's own way to a file does not say that the disk was full."""
-    packed = io.BytesIO()
-    np.save(packed, array, allow_pickle=False)
-    path.write_bytes(packed.getbuffer())

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from client.disk import write_array
+
 __all__ = ["GramStore"]
 
 Gram = np.ndarray[Any, np.dtype[np.float64]]
@@ -39,11 +41,8 @@ class GramStore:
         return found
 
     def save(self, key: str, gram: Gram) -> None:
-        """Write beside, then rename."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        beside = self._folder / f".{key}.npy"
-        np.save(beside, gram)
-        beside.replace(self._path(key))
+        """Whole or not at all; InputError `disk-full`, `folder-read-only`."""
+        write_array(self._path(key), gram)
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.npy"

@@ -5,12 +5,11 @@ The server's numbers, not the site's; kept under their digest, and checked by it
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
-from client.disk import disk_faults
+from client.disk import write_array
 from common.errors import Refused
 from common.messages.model import ModelState
 from common.messages.visual_moments import UNKNOWN, has_moments, moments_digest
@@ -19,10 +18,10 @@ __all__ = ["MomentsStore"]
 
 
 class MomentsStore:
-    """One file for each digest."""
+    """One file for each digest, in a folder of the site's own: sites of a simulation share a cache."""
 
     def __init__(self, cache: Path, *, site: str) -> None:
-        self._folder, self._site = cache / "moments", site
+        self._folder, self._site = cache / "moments" / site, site
 
     def complete(self, model: ModelState, digest: str) -> ModelState:
         """The model with its moments, which are kept where they came along.
@@ -30,7 +29,9 @@ class MomentsStore:
         Refused `moments-unknown` where neither the message nor the cache has them.
         """
         if has_moments(model):
-            self._keep(self._path(moments_digest(model)), model)
+            path = self._path(moments_digest(model))
+            if not path.exists():
+                write_array(path, np.stack([model.visual_mean, model.visual_deviation]))
             return model
         path = self._path(digest)
         if path.exists():
@@ -49,14 +50,3 @@ class MomentsStore:
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{digest}.npy"
-
-    def _keep(self, path: Path, model: ModelState) -> None:
-        """Write beside, then rename."""
-        if path.exists():
-            return
-        with disk_faults("cache"):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            # Sites of a simulation share a cache and may write the same moments at once.
-            beside = path.with_name(f".{self._site}.{os.getpid()}.{path.name}")
-            np.save(beside, np.stack([model.visual_mean, model.visual_deviation]))
-            beside.replace(path)

@@ -6,13 +6,12 @@ The key is of images, mask and voxel size; nothing in a file names a case.
 from __future__ import annotations
 
 import hashlib
-import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from client.disk import write_whole
+from client.disk import write_arrays
 
 __all__ = ["VolumeStore"]
 
@@ -35,9 +34,7 @@ class VolumeStore:
 
     def save(self, key: str, images: Array, mask: Array) -> None:
         """images: (2, z, y, x), kept in half precision (z-scores to 5e-4); mask: (z, y, x) bool."""
-        buffer = io.BytesIO()
-        np.savez(buffer, images=images.astype(np.float16), mask=mask)
-        write_whole(self._path(key), buffer.getvalue())
+        write_arrays(self._path(key), {"images": images.astype(np.float16), "mask": mask})
 
     def load(self, key: str) -> tuple[Array, Array]:
         """Images in float32, and the mask."""
