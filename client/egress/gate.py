@@ -50,7 +50,7 @@ class Gate:
         Refused by a rule (the refusal itself is then to be released), or by the audit log: then nothing may leave.
         """
         with self.log.writing() as writer:
-            records = self._admitted(question, reply, writer.lines)
+            records = self._admitted(question, reply, writer.chain.lines)
             writer.append(
                 {
                     "event": "left",

@@ -268,7 +268,7 @@ def test_the_gram_matrix_is_kept_and_changes_no_bit(tmp_path):
 def test_the_visual_moments_travel_once_and_again_to_a_site_that_lost_them(tmp_path):
     """Two numbers a feature in the first round; bern's cache is emptied after the second, and nothing is guessed."""
     federation = write_federation(tmp_path, small_protocol(training=ROUNDS | {"rounds": 5}), SIZES)
-    cache = federation.sites["bern"].parent / "cache" / "moments"
+    cache = federation.sites["bern"].parent / "cache" / "moments" / "bern"
 
     def lose(exchange):
         if (exchange.action, exchange.round) == ("train_round", 2):
