@@ -20,7 +20,8 @@ from common.messages.records import digest, size_in_bytes, to_records
 
 __all__ = ["Gate", "Question"]
 
-ROUND = "train_round"
+ROUNDS = ("train_round", "segment_round")
+"""Of the classifier and of the segmentation network: `most_rounds` counts both."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,11 @@ class Gate:
             return to_records(reply)
         records = to_records(apply_rules(question.action, reply, self.rules))
         check_size(question.action, size_in_bytes(records), self.rules)
-        if question.action == ROUND:
-            check_rounds(ROUND, _rounds(lines, question.protocol), self.rules)
+        if question.action in ROUNDS:
+            check_rounds(question.action, _rounds(lines, question.protocol), self.rules)
         return records
 
 
 def _rounds(lines: tuple[Mapping[str, Any], ...], protocol: str) -> int:
     """Rounds answered so far; refused ones told nothing."""
-    return sum(line.get("action") == ROUND and line["protocol"] == protocol and not line["code"] for line in lines)
+    return sum(line.get("action") in ROUNDS and line["protocol"] == protocol and not line["code"] for line in lines)

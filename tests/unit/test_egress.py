@@ -191,8 +191,9 @@ def test_size_and_rounds(tmp_path):
     for study in ("a", "b"):
         gate.release(Question("train_round", "p", study, 1), Refusal(site="s", code="late"))
         gate.release(Question("train_round", "p", study, 1), _update(20))
-    with pytest.raises(Refused, match="egress-rounds"):
-        gate.release(Question("train_round", "p", "c", 1), _update(20))
+    for action in ("train_round", "segment_round"):
+        with pytest.raises(Refused, match="egress-rounds"):
+            gate.release(Question(action, "p", "c", 1), _update(20))
     gate.release(Question("train_round", "another protocol", "c", 1), _update(20))
 
     assert 5 == len(gate.log.verify().lines)
