@@ -145,14 +145,19 @@ def fetch(address: str, data: bytes | None = None, **headers: str) -> tuple[int,
 def test_the_command_prints_one_address_and_closes_quietly(tmp_path: Path):
     """The line a script waits for; Ctrl-C is how it ends, with exit code 0."""
     site = write_review_site(tmp_path, 1)
-    code = "from client.cli import main; main()"
+    # A test run in the background of a shell inherits that interrupts are ignored.
+    listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{listen}; from client.cli import main; main()"
     words = ["review", "page", "--site", str(site), "--reader", "R1", "--no-browser"]
     command = [sys.executable, "-c", code, *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        address = process.stdout.readline().strip()
-        assert 200 == fetch(address)[0]
-        process.send_signal(signal.SIGINT)
-        rest, told = process.communicate(timeout=30)
+        try:
+            address = process.stdout.readline().strip()
+            assert 200 == fetch(address)[0]
+            process.send_signal(signal.SIGINT)
+            rest, told = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (0, "") == (process.returncode, rest)
     assert "closed" in told
 
