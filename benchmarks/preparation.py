@@ -24,18 +24,17 @@ import tempfile
 import time
 import venv
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
-from client.case import Case, CaseRow
+from client.case import CaseRow
 from client.ingest.read_case import read_case
 from client.preprocess import preprocess as pipeline
 from client.preprocess.atlas import load_atlas
-from client.preprocess.quality import measure_prepared
+from client.preprocess.quality import edge_agreement
 from common.config.preprocessing import PreprocessingSettings
 from common.config.segmentation import SegmentationSettings
 from common.errors import InputError
@@ -63,9 +62,10 @@ def ours(folder: Path, settings: PreprocessingSettings) -> dict[str, Any]:
     begun = time.process_time()
     case = pipeline.preprocess(read_case(_row()), settings)
     seconds["all"] = time.process_time() - begun
+    told = {"seconds": dict(seconds), "peak": _peak(), "libraries": before}
     for name in ("t1ce", "flair", "brain_mask"):
         sitk.WriteImage(getattr(case, name), str(folder / f"{name}.nii.gz"))
-    return {"seconds": dict(seconds), "peak": _peak(), "libraries": before}
+    return {**told, "brain_dice": round(_dice(case.brain_mask, hd_bet_brain(settings)), 4)}
 
 
 class _Stages(defaultdict[str, float]):
@@ -111,22 +111,25 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def brain_dice(folder: Path, settings: PreprocessingSettings) -> float:
-    """Our brain mask in `folder` against HD-BET's mask of the same image, brought to the same grid."""
+def hd_bet_brain(settings: PreprocessingSettings) -> sitk.Image:
+    """HD-BET's mask of the same image, brought to the same grid by the same transforms."""
     theirs = pipeline.preprocess(
         read_case(_row(str(RAW / "t1ce_brain_mask_hdbet.nii.gz"))),
         settings.model_copy(update={"skull_strip": "imported"}),
     )
     if theirs.brain_mask is None:
         raise ValueError("no brain mask")
-    return _dice(sitk.ReadImage(str(folder / "brain_mask.nii.gz")), theirs.brain_mask)
+    return theirs.brain_mask
 
 
 def lesion_dice() -> dict[str, float | str]:
     """The shipped network against the vote of five BraTS networks, and against three experts (another disease)."""
     from client.preprocess.steps.zscore import zscored
     from client.segment.segment import segment_whole_tumour
+    from client.segment.weights import load_network
 
+    settings = SegmentationSettings()
+    network = load_network(settings, device="cpu")
     found: dict[str, float | str] = {}
     for name, folder, files, mask_file in (
         ("glioma, vote of five networks", SRI24, ("t1ce_brain", "flair_brain"), "tumour_majority_vote"),
@@ -135,15 +138,16 @@ def lesion_dice() -> dict[str, float | str]:
         truth = sitk.Cast(sitk.ReadImage(str(folder / f"{mask_file}.nii.gz")) != 0, sitk.sitkUInt8)
         images = [sitk.ReadImage(str(folder / f"{file}.nii.gz"), sitk.sitkFloat32) for file in files]
         brain = _stripped(images[0], truth)
+        inside = sitk.GetArrayViewFromImage(brain) > 0
         scored = []
         for image in images:
-            array, inside = sitk.GetArrayFromImage(image), sitk.GetArrayViewFromImage(brain) > 0
-            array = np.where(inside, array, 0).astype(np.float32)
+            array = np.where(inside, sitk.GetArrayFromImage(image), 0).astype(np.float32)
             array[inside] = zscored(array[inside].astype(np.float64))
             scored.append(_like(truth, array))
+        t1ce, flair = scored
         try:
-            mask = segment_whole_tumour(*scored, brain, SegmentationSettings(), device="cpu")
-            found[name] = round(_dice(mask, truth), 3)
+            segmented = segment_whole_tumour(t1ce, flair, brain, settings, network=network, device="cpu")
+            found[name] = round(_dice(segmented.mask, truth), 3)
         except InputError as error:
             found[name] = error.code
     return found
@@ -169,16 +173,19 @@ def _dice(one: sitk.Image, other: sitk.Image) -> float:
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
-def agreement(folder: Path) -> dict[str, float]:
-    """How well FLAIR lies on T1CE and T1CE on the atlas, in the atlas' brain, measured alike for both contenders."""
+def agreement(folder: Path, ours: Path) -> dict[str, float]:
+    """How well FLAIR lies on T1CE and T1CE on the atlas, for either contender in the same voxels: well inside our
+    brain mask, where an image that was stripped looks like one that was not.
+    """
     atlas = load_atlas("mni152")
     images = [sitk.ReadImage(str(folder / f"{name}.nii.gz"), sitk.sitkFloat32) for name in ("t1ce", "flair")]
-    grid = sitk.Resample(images[0], atlas.mask)
-    mask = sitk.Resample(atlas.mask, grid, sitk.Transform(), sitk.sitkNearestNeighbor, 0)
-    on_grid = [sitk.Mask(sitk.Resample(image, grid), mask) for image in images]
-    case = replace(Case("p", *on_grid), brain_mask=mask)
-    measures = dict(measure_prepared(case, atlas))
-    return {name: round(measures[name], 3) for name in ("edge_agreement", "atlas_agreement")}
+    t1ce, flair, picture = (sitk.Resample(image, atlas.mask) for image in (*images, atlas.brain))
+    brain = sitk.Resample(sitk.ReadImage(str(ours / "brain_mask.nii.gz")), atlas.mask) > 0
+    inside = sitk.BinaryErode(brain & (atlas.mask > 0), (5, 5, 5))
+    return {
+        "edge_agreement": round(edge_agreement(t1ce, flair, inside), 3),
+        "atlas_agreement": round(edge_agreement(t1ce, picture, inside), 3),
+    }
 
 
 def install_peer(environment: Path) -> Path:
@@ -224,22 +231,21 @@ def _compare(scratch: Path, options: argparse.Namespace, settings: Preprocessing
     for folder in folders.values():
         folder.mkdir()
     mine = _run([sys.executable, "-m", "benchmarks.preparation", "--contender", str(folders["ours"])])
-    summary: dict[str, Any] = {"ours": mine, "agreement": {"ours": agreement(folders["ours"])}}
+    summary: dict[str, Any] = {"ours": mine, "agreement": {"ours": agreement(folders["ours"], folders["ours"])}}
     if not options.no_peer:
         sitk.WriteImage(load_atlas(settings.atlas).head, str(scratch / "atlas.nii.gz"))
         python = install_peer(options.peer_environment or scratch / "environment")
         script = Path(__file__).parent / "peers" / "brainles.py"
         files = [RAW / "t1ce.nii.gz", RAW / "flair.nii.gz", scratch / "atlas.nii.gz", folders["peer"]]
         summary["peer"] = _run([str(python), str(script), *map(str, files)])
-        summary["agreement"]["peer"] = agreement(folders["peer"])
+        summary["agreement"]["peer"] = agreement(folders["peer"], folders["ours"])
         _print_ratios(summary)
     print(
         f"ours, one worker: {mine['peak'] / 2**30:.2f} GiB (limit 3), of which libraries {mine['libraries'] / 2**30:.2f}"
     )
     print(f"agreement of FLAIR with T1CE and of T1CE with the atlas: {summary['agreement']}")
     summary["within_memory"] = mine["peak"] < MEMORY_LIMIT
-    summary["brain_dice"] = round(brain_dice(folders["ours"], settings), 4)
-    print(f"our brain mask against HD-BET's: Dice {summary['brain_dice']:.3f}")
+    print(f"our brain mask against HD-BET's: Dice {mine['brain_dice']:.3f}")
     summary["lesion_dice"] = lesion_dice()
     for name, value in summary["lesion_dice"].items():
         print(f"the shipped network, trained on synthetic heads alone, on {name}: {value}")

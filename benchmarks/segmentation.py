@@ -25,7 +25,7 @@ from simulation.size import at_size
 
 ROOT = Path(__file__).parents[1]
 NETWORK = {"architecture": "unet", "channels": [16, 32, 64, 256]}
-TRAINING = {"rounds": 60, "local_epochs": 2}
+TRAINING = {"rounds": 40, "local_epochs": 5}
 QUICK = {"rounds": 6, "local_epochs": 2}
 WANTED_DICE, WANTED_DIFFERENCE, WANTED_SECONDS = 0.85, 0.02, 900.0
 

@@ -7,6 +7,7 @@ local round   5 epochs, batch 16, 68 cases, from opening the features to the upd
               in the same run; the best of several runs, taken in turns
 bytes         of one site's update in each encoding, and how far it moves any test score of the federated model
 federation    10 rounds, three sites, in process, from cached features, all phases
+equal task    the same federated averaging on NVIDIA FLARE's simulator, on plain Flower's and on ours (benchmarks.flare)
 The last line is one JSON object.
 """
 
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.flare import against_flare
 from benchmarks.peak_memory import PeakMemory
 from client.store.cohort import TrainingCases
 from client.tasks.train_round import train_and_pack
@@ -245,6 +247,7 @@ def main() -> None:
         for file in files:
             file.unlink()
         result["federation"] = federation(folder, protocol)
+    result["equal_task"] = against_flare(10_000 if options.quick else 10_485_760)
     print(json.dumps(result))
 
 

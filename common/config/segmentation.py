@@ -106,8 +106,8 @@ class SegmenterTraining(Settings):
     largest_norm, largest_value, server: as in training.
     """
 
-    rounds: Annotated[int, Field(ge=1, le=1000)] = 25
-    local_epochs: Annotated[int, Field(ge=1, le=1000)] = 1
+    rounds: Annotated[int, Field(ge=1, le=1000)] = 40
+    local_epochs: Annotated[int, Field(ge=1, le=1000)] = 5
     strategy: Literal["fedavg", "fedavgm", "fedsgd"] = "fedavg"
     optimiser: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
