@@ -1,23 +1,18 @@
-"""disk: files that are there whole or not at all, and a full or read-only disk said in words."""
+"""disk: files that are there whole or not at all."""
 
 from __future__ import annotations
 
-import errno
 import io
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common.errors import InputError
+from common.disk_faults import disk_faults
 
-__all__ = ["disk_faults", "write_array", "write_arrays", "write_whole"]
-
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+__all__ = ["write_array", "write_arrays", "write_whole"]
 
 
 def write_whole(path: Path, data: bytes | memoryview, *, field: str = "cache", mode: int = 0o600) -> None:
@@ -51,26 +46,3 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None
     packed, named = io.BytesIO(), dict[str, Any](arrays)
     np.savez(packed, **named)
     write_whole(path, packed.getbuffer())
-
-
-@contextmanager
-def disk_faults(field: str) -> Iterator[None]:
-    """Turn the system's words for a full or closed disk into the study's."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL:
-            raise InputError(
-                "disk-full",
-                field=field,
-                problem="The disk is full.",
-                fix="Free space (`fedmidline-site check` estimates the need); the same command goes on.",
-            ) from None
-        if error.errno in CLOSED:
-            raise InputError(
-                "folder-read-only",
-                field=field,
-                problem="A folder cannot be written to.",
-                fix="Give the account that runs this the right to write, or choose another folder.",
-            ) from None
-        raise

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from client.disk import disk_faults
+from common.disk_faults import disk_faults
 
 __all__ = ["write_image"]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from common.disk_faults import disk_faults
 from common.errors import InputError
 from common.messages.plain import from_plain, to_plain
 from server.state import StudyState
@@ -21,16 +22,20 @@ _TEXT = "__state__"
 
 
 def save_checkpoint(path: Path, state: StudyState) -> None:
-    """Write beside, then rename: a crash leaves the old file or the new one, never half of one."""
+    """Write beside, then rename: a crash leaves the old file or the new one, never half of one.
+
+    InputError `disk-full`, `folder-read-only`: the study stands where the last checkpoint left it.
+    """
     text, arrays = to_plain(state)
+    stored: dict[str, Any] = {_TEXT: np.frombuffer(text.encode(), np.uint8), **arrays}
     beside = path.with_suffix(".new")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with beside.open("wb") as file:
-        stored: dict[str, Any] = {_TEXT: np.frombuffer(text.encode(), np.uint8), **arrays}
-        np.savez(file, **stored)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    with disk_faults("checkpoint"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("wb") as file:
+            np.savez(file, **stored)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
 
 
 def load_checkpoint(path: Path) -> StudyState:

@@ -104,19 +104,29 @@ class DeployedStudy:
 
     def children(self, name: str, word: str) -> list[int]:
         """Process numbers of what `name` started, by a word of their command line."""
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                if parent == self._processes[name].pid and word in (entry / "cmdline").read_text():
-                    found.append(int(entry.name))
-            except (OSError, ValueError):
-                continue
-        return found
+        return [number for number, line in _children_of(self._processes[name].pid) if word in line]
+
+    def server_app(self) -> int:
+        """The process of the run at work, which Flower's executor started."""
+        (executor,) = self.children("server", "flower-superexec")
+        ((number, _),) = _children_of(executor)
+        return number
 
     @staticmethod
     def _environment() -> dict[str, str]:
         return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def _children_of(parent: int) -> list[tuple[int, str]]:
+    """(process number, command line)."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append((int(entry.name), (entry / "cmdline").read_text()))
+        except (OSError, ValueError):
+            continue
+    return found
 
 
 def unpack(path: Path, into: Path) -> Path:

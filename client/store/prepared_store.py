@@ -15,8 +15,8 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from client.case import Case, StepRecord
-from client.disk import disk_faults
 from client.image_files import write_image
+from common.disk_faults import disk_faults
 
 __all__ = ["PreparedStore"]
 

@@ -7,7 +7,7 @@ import os
 import secrets
 from pathlib import Path
 
-from client.disk import disk_faults
+from common.disk_faults import disk_faults
 
 __all__ = ["SECRET_BYTES", "kept_secret"]
 

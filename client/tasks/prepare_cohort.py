@@ -19,7 +19,6 @@ from functools import partial
 from typing import Literal
 
 from client.case import Case, CaseRow, StepRecord, methods_text
-from client.disk import disk_faults
 from client.ingest.dicom.read_dicom import DicomFolders
 from client.ingest.manifest import read_manifest
 from client.ingest.read_case import input_fingerprint, inputs_are_there, read_case
@@ -35,6 +34,7 @@ from client.tasks.require_preprocessing import require_preprocessing
 from client.tasks.segment_cases import network_images
 from client.tasks.side_by_side import side_by_side
 from common.arrays import FeatureArray
+from common.disk_faults import disk_faults
 from common.errors import InputError, StudyError
 from common.seeds import stream
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -92,6 +93,12 @@ def stopped_in_round(deployed, number):
     return worker
 
 
+def told_of(deployed, site):
+    """Why this site did not contribute, or that it did, in every exchange so far."""
+    exchanges = load_checkpoint(deployed.study / CHECKPOINT).exchanges
+    return [exchange.codes.get(site, exchange.roster[site]) for exchange in exchanges]
+
+
 def finished(deployed):
     return json.loads((deployed.study / OUTCOME).read_text())["code"] if (deployed.study / OUTCOME).exists() else ""
 
@@ -133,15 +140,85 @@ def test_the_server_killed_in_a_round_goes_on_by_itself(deployed, undisturbed):
 
 
 def test_flowers_own_processes_may_die_too(deployed, undisturbed):
-    """SuperLink, door and a worker, one after the other, in one run."""
+    """Everything that server and site had started, one after the other, in one run."""
     begin_again(deployed)
     stopped_in_round(deployed, 2)
-    for name, word in (("server", "flower-superlink"), ("server", "server.fleet_door"), ("gamma", "client.worker")):
+    for name, word in (
+        ("server", "flower-superlink"),
+        ("server", "server.fleet_door"),
+        ("server", "flower-superexec"),
+        ("gamma", "client.worker"),
+        ("beta", "flower-supernode"),
+    ):
         (number,) = deployed.children(name, word)
         os.kill(number, signal.SIGKILL)
 
     wait_until(lambda: finished(deployed))
 
+    assert_as_undisturbed(deployed, undisturbed)
+
+
+def test_a_run_that_is_killed_is_begun_again_where_it_stood(deployed, undisturbed):
+    begin_again(deployed)
+    worker = stopped_in_round(deployed, 3)
+    os.kill(deployed.server_app(), signal.SIGKILL)
+    os.kill(worker, signal.SIGCONT)
+
+    wait_until(lambda: finished(deployed))
+
+    assert "run-lost" in deployed.events("server")
+    assert_as_undisturbed(deployed, undisturbed)
+
+
+def test_a_site_that_hears_nothing_for_a_while_is_waited_for(deployed, undisturbed):
+    """As behind a network that is down: nothing arrives and nothing leaves, and no connection is closed."""
+    begin_again(deployed)
+    worker = stopped_in_round(deployed, 2)
+    (node,) = deployed.children("gamma", "flower-supernode")
+    os.kill(node, signal.SIGSTOP)
+    os.kill(worker, signal.SIGCONT)
+    time.sleep(15)
+    os.kill(node, signal.SIGCONT)
+
+    wait_until(lambda: finished(deployed))
+
+    assert_as_undisturbed(deployed, undisturbed)
+
+
+def test_nothing_leaves_a_site_whose_disk_is_full(deployed):
+    """What cannot be written down does not leave; the others go on, and the site is back when it has space."""
+    begin_again(deployed)
+    worker = stopped_in_round(deployed, 2)
+    limits = resource.prlimit(worker, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    os.kill(worker, signal.SIGCONT)
+    wait_until(lambda: "audit-log-unwritable" in told_of(deployed, "gamma"))
+    resource.prlimit(worker, resource.RLIMIT_FSIZE, limits)
+
+    wait_until(lambda: finished(deployed))
+
+    state = load_checkpoint(deployed.study / CHECKPOINT)
+    assert state.finished
+    assert state.status() != "completed"
+    assert state.rounds_done == ROUNDS
+    assert set(told_of(deployed, "alpha")) == {"contributed"}
+    assert (
+        deployed.call("client", "egress", "--verify", "--site", deployed.root / "gamma" / "site.yaml").returncode == 0
+    )
+
+
+def test_a_server_whose_disk_is_full_says_so_and_goes_on_after_it(deployed, undisturbed):
+    begin_again(deployed)
+    worker = stopped_in_round(deployed, 3)
+    before = load_checkpoint(deployed.study / CHECKPOINT).rounds_done
+    size = (deployed.study / CHECKPOINT).stat().st_size // 2
+    resource.prlimit(deployed.server_app(), resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    os.kill(worker, signal.SIGCONT)
+    wait_until(lambda: finished(deployed))
+
+    assert finished(deployed) == "disk-full"
+    assert load_checkpoint(deployed.study / CHECKPOINT).rounds_done == before
+    done = deployed.call("server", "resume", deployed.study, "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"code": "finished"})
     assert_as_undisturbed(deployed, undisturbed)
 
 

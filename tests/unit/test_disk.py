@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from client.disk import disk_faults, write_whole
+from client.disk import write_whole
 from client.image_files import write_image
 from client.store.feature_store import CaseFeatures, FeatureStore
 from client.store.prepared_store import PreparedStore
 from client.tasks.convert_folder import convert_folder
+from common.disk_faults import disk_faults
 from common.errors import InputError
 from tests.dicom_files import write_series
 from tests.review_site import prepared_case

@@ -17,12 +17,12 @@ import nibabel
 import numpy as np
 import pydicom
 
-from client.disk import disk_faults
 from client.ingest.dicom.faults import refusal
 from client.ingest.dicom.quiet import quiet
 from client.ingest.dicom.readers import Difference, Voxels, compare, read_with_dcm2niix, read_with_gdcm
 from client.ingest.dicom.series import Series
 from client.ingest.dicom.stage import stage
+from common.disk_faults import disk_faults
 
 __all__ = ["Converted", "convert_series", "nifti_bytes"]
 
