@@ -45,15 +45,15 @@ def wait_until(what: Callable[[], object], patience_s: float = 240) -> None:
 class DeployedStudy:
     """study: the coordinator's folder; everything lies below `root`."""
 
-    def __init__(self, root: Path, protocol: Protocol) -> None:
+    def __init__(self, root: Path, protocol: Protocol, sites: tuple[str, ...] = SITES, *, cases: int = 16) -> None:
         self.root, self.study = root, root / "study"
         self._processes: dict[str, subprocess.Popen] = {}
         door, superlink = free_ports(2)
         (root / "protocol.yaml").write_text(yaml.safe_dump(protocol.model_dump(mode="json")))
         self.address = f"localhost:{door}"
         init_study(self.study, root / "protocol.yaml", server=self.address, superlink_port=superlink)
-        for number, site in enumerate(SITES):
-            write_site(root, site, protocol, 16, seed=number)
+        for number, site in enumerate(sites):
+            write_site(root, site, protocol, cases, seed=number)
             unpack(invite_site(open_provisioned(self.study), site), root / "kits")
 
     def kit(self, site: str) -> Kit:
@@ -101,6 +101,10 @@ class DeployedStudy:
             self.study / "state" / "events.jsonl" if name == "server" else self.root / name / "start" / "events.jsonl"
         )
         return path.read_text() if path.exists() else ""
+
+    def number(self, name: str) -> int:
+        """Of its process."""
+        return self._processes[name].pid
 
     def children(self, name: str, word: str) -> list[int]:
         """Process numbers of what `name` started, by a word of their command line."""
