@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import flwr
+
 from common.deployment.application import application_fingerprint
 from common.deployment.keeper import QUIET, EventLog, Keeper, Program, flower_program
 from common.deployment.lock import hold_lock, is_held
@@ -28,7 +30,7 @@ from server.provision.registry import Invitation, load_registry
 from server.provision.study import Provisioned, open_provisioned
 from server.provision.write import write_file
 
-__all__ = ["SERVE_LOCK", "WANTED", "Deployment", "read_outcome", "serve"]
+__all__ = ["SERVE_LOCK", "WANTED", "Deployment", "read_outcome", "require_path_without_space", "serve"]
 
 SERVE_LOCK, WANTED = "state/serve.lock", "state/wanted"
 APP = Path(__file__).resolve().parents[1]
@@ -50,7 +52,8 @@ def read_outcome(study: Path) -> dict[str, Any] | None:
 def serve(study: Path, *, stopped: list[int], tell: EventLog) -> None:
     """Keep everything running until `stopped` is filled.
 
-    InputError `no-site-invited`, `port-taken`; ProtocolMismatch `application-differs`; Refused `already-running`.
+    InputError `no-site-invited`, `port-taken`, `installed-path-with-space`; ProtocolMismatch `application-differs`;
+    Refused `already-running`.
     """
     opened = open_provisioned(study)
     if not (opened.folder / "study.yaml").exists():
@@ -71,6 +74,7 @@ def serve(study: Path, *, stopped: list[int], tell: EventLog) -> None:
     with hold_lock(opened.folder / SERVE_LOCK, what="This study's server"):
         for name, port in (("port", opened.settings.port), ("superlink_port", opened.settings.superlink_port)):
             _require_free(name, port)
+        require_path_without_space(Path(flwr.__file__))
         deployment = Deployment(opened, tell)
         try:
             while not stopped:
@@ -216,6 +220,20 @@ class Deployment:
             )
         except subprocess.TimeoutExpired:
             return subprocess.CompletedProcess(command, 1, "", f"no answer within {FLWR_TIMEOUT_S} s")
+
+
+def require_path_without_space(flower: Path) -> None:
+    """Flower's SuperLink lists the folders of its database's versions with spaces between: it would find none, make no
+    table, and answer every request with an internal error.
+    """
+    if " " in str(flower):
+        raise InputError(
+            "installed-path-with-space",
+            field="PATH",
+            problem="The software is installed in a folder with a space in its path, where Flower's database fails.",
+            fix="Move the installation to a path without a space, and run its setup again.",
+            local=str(flower.parent),
+        )
 
 
 def _answers(port: int) -> bool:

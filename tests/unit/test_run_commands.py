@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ import yaml
 from common.deployment.keeper import EventLog
 from common.errors import InputError, ProtocolMismatch
 from server import deployment
-from server.deployment import SERVE_LOCK, WANTED, serve
+from server.deployment import SERVE_LOCK, WANTED, require_path_without_space, serve
 from server.provision.invite import invite_site
 from server.provision.study import init_study, open_provisioned
 from server.run_commands import _as_error, _want
@@ -46,6 +47,12 @@ def test_a_taken_port_is_named(study):
         other.listen()
         with pytest.raises(InputError, match=r"port-taken \[superlink_port\]"):
             serve_now(study)
+
+
+def test_a_path_in_which_flowers_database_fails_is_named():
+    require_path_without_space(Path("/opt/fedmidline/flwr/__init__.py"))
+    with pytest.raises(InputError, match="installed-path-with-space"):
+        require_path_without_space(Path("/opt/my study/flwr/__init__.py"))
 
 
 def test_other_code_than_the_kits_name_is_not_served(study, monkeypatch):
