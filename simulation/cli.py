@@ -16,6 +16,7 @@ from common.command import new_command, run_command, say, screen
 from common.config.parse import parse_settings
 from common.config.protocol import Protocol
 from server.state import Exchange
+from simulation.attacks.command import attack
 from simulation.cohort.make_cohort import CohortSettings, make_cohort
 from simulation.compare import ARMS, compare
 from simulation.comparison import comparison
@@ -35,6 +36,7 @@ __all__ = ["main"]
 
 app = new_command("Simulate a federation on one machine.")
 app.add_typer(statistics, name="statistics")
+app.command()(attack)
 
 RECOMMENDED = Path(__file__).resolve().parents[1] / "site_configs" / "protocols" / "recommended.yaml"
 

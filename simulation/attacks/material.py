@@ -36,7 +36,7 @@ __all__ = ["Material", "attacked_protocol", "draw_material", "material_of_replay
 
 Array = np.ndarray[Any, Any]
 CHANNELS = 256
-PLACES = 64
+PLACES = 16
 LONGEST = CHANNELS * PLACES
 ANATOMIES = 6
 """Directions in which persons' radiomics features vary together."""

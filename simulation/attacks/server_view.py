@@ -1,5 +1,4 @@
-"""server_view: what reaches the server, by the product's own code: a site's update, the door's answer, the secure sum.
-"""
+"""server_view: what reaches the server, by the product's own code: a site's update, the door's answer, the secure sum."""
 
 from __future__ import annotations
 
@@ -75,5 +74,7 @@ def sum_securely(replies: Mapping[str, Reply], request: Request) -> SummedSecure
     copies = {name: [block.copy() for block in blocks.values()] for name, blocks in travelled.items()}
     total = open_sum(copies, opened, adverts, partners=list(states), session=session)
     names = list(next(iter(travelled.values())))
-    reply = from_total(type(next(iter(replies.values()))), "all sites", shapes, dict(zip(names, total, strict=True)), request)
+    reply = from_total(
+        type(next(iter(replies.values()))), "all sites", shapes, dict(zip(names, total, strict=True)), request
+    )
     return SummedSecurely(reply, travelled)
