@@ -22,7 +22,7 @@ __all__ = ["train_locally"]
 def train_locally(task: LocalTask) -> LocalUpdate:
     """Train on the cases that are not held out; on the Gram matrix where the optimiser allows it.
 
-    The changes come in the form that the protocol's encoding needs.
+    The changes come in the form that the protocol's encoding needs; those under differential privacy as they are.
     """
     if task.training.encoder_rate and task.backbone is None:
         raise Refused(
@@ -32,6 +32,10 @@ def train_locally(task: LocalTask) -> LocalUpdate:
             problem="The encoder learns from images, and there are only features here.",
             fix="Run it as a study over sites with prepared images, or set training.encoder_rate to 0.",
         )
+    if task.private is not None:
+        from client.training.private import train_private  # Opacus: two seconds that only private studies need
+
+        return train_private(task, task.private)
     held_out = _held_out(task)
     fitted, checked = _part(task, ~held_out), _part(task, held_out)
     training = task.training
