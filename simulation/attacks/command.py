@@ -24,6 +24,7 @@ def attack(
         typer.Option(help="folder of a finished replay, whose prepared cases are attacked; else drawn ones"),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="two sizes of hospitals and few shadow models")] = False,
+    cases: Annotated[int, typer.Option(min=60, help="persons to draw")] = 254,
     seed: Annotated[int, typer.Option(help="of the cohort and of every draw")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="print machine-readable JSON on standard output")] = False,
 ) -> None:
@@ -33,7 +34,7 @@ def attack(
 
     Example: fedmidline-sim attack --out runs/attack
     """
-    material = draw_material(seed) if from_replay is None else material_of_replay(from_replay)
+    material = draw_material(seed, cases=cases) if from_replay is None else material_of_replay(from_replay)
     effort = ((1, 16), 8) if quick else ((1, 2, 16, 68), 24)
     attacks = run_attacks(material, seed=seed, effort=effort, stage=lambda text: screen.print(text, style="dim"))
     report = write_attack_report(out, attacks, source=material.source, seed=seed)

@@ -22,6 +22,7 @@ from client.tasks.load_cohort import load_cohort
 from client.visual_maps import VisualMaps
 from common.catalogue import PAPER_SIGNATURE
 from common.config.modelling import SelectionSettings
+from common.config.privacy import PrivacySettings, RecordLevelSettings
 from common.config.protocol import Protocol
 from common.config.training import TrainingSettings
 from common.config.visual import VisualSettings
@@ -55,14 +56,21 @@ class Material:
         return len(self.radiomics)
 
 
-def attacked_protocol(*, epochs: int = 5, rounds: int = 10, rate: float = 0.1, encoding: str = "float32") -> Protocol:
-    """The recommended head and optimiser with a signature that was chosen beforehand."""
-    training = {"rounds": rounds, "local_epochs": epochs, "learning_rate": rate, "encoding": encoding}
+def attacked_protocol(
+    *, epochs: int = 5, rounds: int = 10, rate: float = 0.1, epsilon: float | None = None
+) -> Protocol:
+    """The recommended head and optimiser with a signature that was chosen beforehand.
+
+    epsilon: of record-level differential privacy, over all rounds; None for none.
+    """
+    training = {"rounds": rounds, "local_epochs": epochs, "learning_rate": rate, "encoding": "float32"}
+    private = None if epsilon is None else RecordLevelSettings(target_epsilon=epsilon)
     return Protocol(
         name="attacked",
         visual=VisualSettings(variant="pooled"),
         selection=SelectionSettings(method="fixed_signature"),
         training=TrainingSettings.model_validate({**training, "broadcast": "float32"}),
+        privacy=PrivacySettings(record_level=private),
     )
 
 
@@ -76,12 +84,12 @@ def draw_material(seed: int, *, cases: int = 254, places: int = PLACES, channels
     values = 0.4 * common + rng.standard_normal((cases, len(names)))
     told = rng.permutation(len(names))[:40]
     told = np.union1d(told, [names.index(name) for name in PAPER_SIGNATURE[:6]])
-    values[:, told] += 0.5 * sign
+    values[:, told] += 0.25 * sign
     smooth = rng.standard_normal((cases, channels, places + 2))
     smooth = (smooth[..., :-2] + smooth[..., 1:-1] + smooth[..., 2:]) / np.sqrt(3)
     anatomy = rng.standard_normal((1, channels, places))
     effect = rng.standard_normal((1, channels, 1))
-    maps = np.maximum(anatomy + smooth + 0.15 * sign[..., None] * effect, 0).astype(np.float32)
+    maps = np.maximum(anatomy + smooth + 0.03 * sign[..., None] * effect, 0).astype(np.float32)
     return Material(
         TrainingTable(names, values, altered),
         maps.reshape(cases, -1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -12,7 +12,7 @@ import torch
 from client.egress.rules import apply_rules, strictest
 from client.store.cohort import TrainingCases
 from client.tasks.train_round import train_and_pack
-from client.training.local_task import LocalTask
+from client.training.local_task import LocalTask, Privately
 from common.config.egress import EgressFloor, EgressSettings
 from common.config.protocol import Protocol
 from common.errors import Refused
@@ -21,6 +21,7 @@ from common.messages.masked import from_total, to_blocks
 from common.messages.model import ModelState
 from common.messages.train_round import TrainRoundReply
 from common.privacy.fixed_point import RingArray
+from common.privacy.noise import KEY_BYTES, NoiseStream
 from common.privacy.secure_sum import begin, open_sum
 from common.privacy.signing import identity_of
 
@@ -38,9 +39,13 @@ class SummedSecurely:
 
 
 def site_update(cases: TrainingCases, model: ModelState, protocol: Protocol, *, site: str) -> TrainRoundReply:
-    """The first round's answer of a hospital with these cases."""
+    """The first round's answer of a hospital with these cases; with fresh noise where the protocol wants some."""
     torch.set_num_threads(1)  # as a hospital does
     task = LocalTask(cases.table, cases.visual, model, protocol.head, protocol.training, protocol.seed, site, 1)
+    asked = protocol.privacy.record_level
+    if asked is not None:
+        noise = NoiseStream(os.urandom(KEY_BYTES))
+        task = replace(task, private=Privately(asked, asked.multiplier(protocol.training), noise))
     sent = train_and_pack(task)
     return TrainRoundReply(site=site, round=1, cases=sent.local.cases, loss=sent.local.loss, update=sent.packed)
 
