@@ -60,7 +60,8 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
     _remember_split(site, cohort.training.pseudonyms, cohort.test.pseudonyms)
     return QualifyReply(
         site=name,
-        training_cases=training,
+        # Labels of training cases are part of what record-level privacy hides; how many cases there are is not.
+        training_cases=training if protocol.privacy.record_level is None else (sum(training),),
         test_cases=_by_class(cohort.test.table.altered),
         batches=_batches(site, cohort),
         versions={"python": platform.python_version(), **_versions()},

@@ -22,7 +22,7 @@ __all__ = ["train_locally"]
 def train_locally(task: LocalTask) -> LocalUpdate:
     """Train on the cases that are not held out; on the Gram matrix where the optimiser allows it.
 
-    The changes come in the form that the protocol's encoding needs; those under differential privacy as they are.
+    The changes come in the form that the protocol's encoding needs.
     """
     if task.training.encoder_rate and task.backbone is None:
         raise Refused(
@@ -35,24 +35,35 @@ def train_locally(task: LocalTask) -> LocalUpdate:
     if task.private is not None:
         from client.training.private import train_private  # Opacus: two seconds that only private studies need
 
-        return train_private(task, task.private)
+        return _in_wire_form(train_private(task, task.private), task)
     held_out = _held_out(task)
     fitted, checked = _part(task, ~held_out), _part(task, held_out)
-    training = task.training
-    factored = training.wire_encoding.startswith("low_rank") and task.model.weights[BIG].size >= SMALL
-    tolerance = training.rank_tolerance if factored else None
+    training, tolerance = task.training, _rank_tolerance(task)
     update = train_gram(fitted, rank_tolerance=tolerance) if training.linear else train_plain(fitted)
-    if tolerance is not None:
-        changes: dict[str, Change] = {
-            name: factorise(change, tolerance) if isinstance(change, np.ndarray) and change.size >= SMALL else change
-            for name, change in update.changes.items()
-        }
-        update = replace(update, changes=changes)
+    update = _in_wire_form(update, task)
     if training.weighting == "inverse_variance":
         update = replace(update, gradient_variance=gradient_variance(fitted))
     if not held_out.any():
         return update
     return replace(update, validation_loss=_loss(checked), validation_cases=len(checked.table))
+
+
+def _rank_tolerance(task: LocalTask) -> float | None:
+    """Of the big layer's change; None where it travels whole."""
+    factored = task.training.wire_encoding.startswith("low_rank") and task.model.weights[BIG].size >= SMALL
+    return task.training.rank_tolerance if factored else None
+
+
+def _in_wire_form(update: LocalUpdate, task: LocalTask) -> LocalUpdate:
+    """Large changes as factors where the encoding wants them so."""
+    tolerance = _rank_tolerance(task)
+    if tolerance is None:
+        return update
+    changes: dict[str, Change] = {
+        name: factorise(change, tolerance) if isinstance(change, np.ndarray) and change.size >= SMALL else change
+        for name, change in update.changes.items()
+    }
+    return replace(update, changes=changes)
 
 
 def _held_out(task: LocalTask) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

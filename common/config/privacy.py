@@ -8,14 +8,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from common.config.base import Settings
 from common.config.training import TrainingSettings
+from common.privacy.accounting import GaussianEvent, calibrate
 
-__all__ = ["PrivacySettings", "RecordLevelSettings", "SiteLevelSettings"]
+__all__ = ["BudgetSettings", "PrivacySettings", "RecordLevelSettings", "SiteLevelSettings"]
 
 Delta = Annotated[float, Field(gt=0, lt=0.1)]
 
@@ -42,8 +43,18 @@ class RecordLevelSettings(Settings):
             raise ValueError("name either noise_multiplier or target_epsilon")
         return self
 
+    def multiplier(self, training: TrainingSettings) -> float:
+        """The noise multiplier, as named or as the target asks for over all rounds; the latter takes seconds."""
+        if self.noise_multiplier is not None or self.target_epsilon is None:
+            return self.noise_multiplier or 0.0
+        return calibrate(self.target_epsilon, self.delta, self.sampling_rate, training.rounds * self.steps(training))
+
+    def event(self, training: TrainingSettings, rounds: int = 1) -> GaussianEvent:
+        """What so many rounds do to every case of a site."""
+        return GaussianEvent(self.multiplier(training), self.sampling_rate, rounds * self.steps(training))
+
     def steps(self, training: TrainingSettings) -> int:
-        """Noisy steps of a round."""
+        """Noisy steps of one round."""
         if training.strategy == "fedsgd":
             return 1
         return max(1, round(training.local_epochs / self.sampling_rate))
@@ -70,3 +81,15 @@ class PrivacySettings(Settings):
     record_level: RecordLevelSettings | None = None
     site_level: SiteLevelSettings | None = None
     epsilon_limit: Annotated[float, Field(gt=0)] | None = None
+
+
+class BudgetSettings(Settings):
+    """A site's own: what all studies together may spend on its cases; the stricter of this and the protocol's holds.
+
+    noise: `secret` is drawn from the operating system and kept in the cache; `repeatable` follows from the protocol's
+    seed, which everybody knows: for simulated cases only, whose runs shall repeat.
+    """
+
+    epsilon: Annotated[float, Field(gt=0)] = 10.0
+    delta: Delta = 1e-4
+    noise: Literal["secret", "repeatable"] = "secret"

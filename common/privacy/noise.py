@@ -12,6 +12,7 @@ before they leave.  Neither is a proof, as discrete noise would be; the time tha
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from scipy.special import ndtri
 
-__all__ = ["KEY_BYTES", "NoiseStream"]
+__all__ = ["KEY_BYTES", "NoiseStream", "repeatable_key"]
 
 KEY_BYTES = 32
 DRAWS = 4
@@ -46,3 +47,8 @@ class NoiseStream:
         draws = ndtri(self.uniform(DRAWS * count)).reshape(DRAWS, count)
         found: Floats = draws.sum(axis=0) * (deviation / math.sqrt(DRAWS))
         return found
+
+
+def repeatable_key(seed: int, *name: str | int) -> bytes:
+    """Of a simulation's stream: whoever knows the protocol's seed can take the noise away again."""
+    return hashlib.sha256("\x1f".join(["repeatable noise", str(seed), *map(str, name)]).encode()).digest()
