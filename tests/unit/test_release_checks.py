@@ -163,10 +163,12 @@ def test_a_version_from_before_the_checks_can_still_be_read(tmp_path):
     assert read_release(tmp_path, 1).checks == ()
 
 
-def test_without_training_scores_the_checks_still_answer():
-    """Record-level privacy tells no training score."""
+def test_record_level_privacy_tells_no_training_score_and_hides_cases_in_noise():
     state = safe_study()
-    state = state.evolve(histograms={"test": state.histograms["test"]})
+    bare = state.evolve(histograms={"test": state.histograms["test"]})
+    assert not verdicts(bare)["generalisation-gap"]
 
-    assert not verdicts(state)["generalisation-gap"]
-    assert verdicts(state)["small-groups"]
+    settings = bare.protocol.model_dump(mode="json")
+    settings["privacy"]["record_level"] = {"target_epsilon": 8.0}
+    private = type(bare.protocol).model_validate(settings)
+    assert verdicts(bare.evolve(protocol=private))["generalisation-gap"]
