@@ -24,7 +24,7 @@ def attack(
         typer.Option(help="folder of a finished replay, whose prepared cases are attacked; else drawn ones"),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="two sizes of hospitals and few shadow models")] = False,
-    cases: Annotated[int, typer.Option(min=60, help="persons to draw")] = 254,
+    cases: Annotated[int, typer.Option(min=60, help="persons to draw; 204 are needed for hospitals of 68")] = 254,
     seed: Annotated[int, typer.Option(help="of the cohort and of every draw")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="print machine-readable JSON on standard output")] = False,
 ) -> None:

@@ -156,7 +156,7 @@ def attack_gradients(
     epochs: tuple[int, ...] = (1, 5),
     epsilon: float = 8.0,
 ) -> Attack:
-    """Every size of a hospital, by every protection; medians over a few draws of cases.
+    """Every size of a hospital, by every protection; the worst of a few draws of cases.
 
     Differential privacy is for small heads only (R49), so its rows are of the small head.
     """
@@ -228,22 +228,22 @@ def _row(
     claimed: bool = False,
     how: str = "",
 ) -> Outcome:
-    """Highest resemblance in each draw of cases, and how many cases are above the threshold."""
+    """Highest resemblance in any draw of cases, and how many cases are above the threshold."""
     read, of = sum(int((part >= THRESHOLD).sum()) for part in found), sum(map(len, found))
     return Outcome(
         setting,
         "cosine of the best guess",
-        _median(plain),
+        _worst(plain),
         protection,
-        _median(found),
-        _median(guesses).value,
+        _worst(found),
+        _worst(guesses).value,
         THRESHOLD,
         claimed=claimed,
         how=f"{how}; {read} of {of} cases read" if read else how,
     )
 
 
-def _median(found: list[Array]) -> Measured:
-    """Over the draws, between the lowest and the highest."""
+def _worst(found: list[Array]) -> Measured:
+    """The highest of all draws, with the range over them."""
     best = [float(part.max()) for part in found]
-    return Measured(float(np.median(best)), min(best), max(best))
+    return Measured(max(best), min(best), max(best))

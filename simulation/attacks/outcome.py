@@ -16,7 +16,7 @@ Verdict = Literal["defended", "FAILED", "not defended", "no harm here", "shows n
 
 @dataclass(frozen=True)
 class Measured:
-    """One figure; low and high: its 95 % interval where it is an estimate, or the range over several draws of cases."""
+    """One figure; low and high: its 95 % interval where it is an estimate, or the range over several draws of cases, whose worst it is."""
 
     value: float
     low: float | None = None

@@ -30,6 +30,8 @@ Array = np.ndarray[Any, Any]
 THRESHOLD = 0.01
 """One person in a hundred."""
 SITES = 3
+Settings = tuple[tuple[int, int], ...]
+USUAL: Settings = ((30, 5), (30, 10), (84, 5), (84, 10))
 
 
 def status_told(counts: Array, table: TrainingTable, edges: Array) -> float:
@@ -71,12 +73,12 @@ def _bins(table: TrainingTable, edges: Array) -> Array:
     )
 
 
-def attack_tables(material: Material, *, seed: int, bins: tuple[int, ...] = (5, 10)) -> Attack:
-    """One hospital's table of every radiomics feature; and the sum of three."""
-    tables = site_tables(material, SITES, seed, len(material) // SITES)
-    first = tables["site-0"]
+def attack_tables(material: Material, *, seed: int, settings: Settings = USUAL) -> Attack:
+    """One hospital's table of every radiomics feature; and the sum of three; settings: cases and bins."""
     outcomes = []
-    for number in bins:
+    for cases, number in settings:
+        tables = site_tables(material, SITES, seed, min(cases, len(material) // SITES))
+        first = tables["site-0"]
         edges = quantile_edges(list(tables.values()), number)
         replies = {n: ContingencyReply(site=n, counts=contingency.summarise(t, edges)) for n, t in tables.items()}
         own = replies["site-0"]
@@ -102,7 +104,7 @@ def attack_tables(material: Material, *, seed: int, bins: tuple[int, ...] = (5, 
                     0.0,
                     THRESHOLD,
                     claimed=False,
-                    how=f"the sum of {SITES} sites has its own small cells where a feature parts the classes; nobody checks them",
+                    how=f"the sum of {SITES} such sites; nobody looks at its small cells",
                 ),
             ]
     return Attack(

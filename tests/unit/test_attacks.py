@@ -147,7 +147,7 @@ def test_tables_by_hand():
 
 
 def test_tables_tell_without_a_door_and_not_behind_it(material):
-    found = attack_tables(material, seed=1, bins=(5,))
+    found = attack_tables(material, seed=1, settings=((30, 5),))
 
     assert {o.verdict for o in found.outcomes if o.protection == "the door"} == {"defended"}
     assert all(o.unprotected.value > 0.1 for o in found.outcomes)
