@@ -117,8 +117,9 @@ def _class_disclosure(state: StudyState) -> Check:
         ends: list[int] = [
             int(row[place]) for row, other, place in ((altered, others, 0), (others, altered, -1)) if not other[place]
         ]
-        if part == "training" and sum(ends):
-            found.append(f"{sum(ends)} training cases score so near 0 or 1 (1e-7) as nobody of the other class")
+        extreme = sum(ends)
+        if part == "training" and extreme:
+            found.append(f"{extreme} training cases score so near 0 or 1 (1e-7) as nobody of the other class")
     return Check(
         name="class-disclosure",
         passed=not found,

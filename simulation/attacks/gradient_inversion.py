@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,16 +25,14 @@ from sklearn.exceptions import ConvergenceWarning
 
 from client.store.cohort import TrainingCases
 from client.training.standardised import StandardisedMaps
-from common.config.protocol import Protocol
 from common.config.training import TrainingSettings
 from common.messages.model import ModelState
-from common.messages.train_round import TrainRoundReply, TrainRoundRequest
-from common.messages.visual_moments import moments_digest
+from common.messages.train_round import TrainRoundReply
 from common.messages.weight_update import unpack
-from common.seeds import stream
-from simulation.attacks.material import Material, attacked_protocol, start_model, take
+from simulation.attacks.hospitals import FIRST, Hospitals, three_hospitals
+from simulation.attacks.material import Material, attacked_protocol
 from simulation.attacks.outcome import Attack, Measured, Outcome
-from simulation.attacks.server_view import admitted, site_update, sum_securely
+from simulation.attacks.server_view import admitted
 
 __all__ = ["attack_gradients", "guess_cases", "resemblance"]
 
@@ -46,7 +43,6 @@ THRESHOLD = 0.5
 """Of the cosine: a quarter of the vector's energy."""
 NOISE = 1e-3
 """Singular values below this part of the first are rounding."""
-SITES = 3
 REPEATS = 3
 FEWEST = 10
 """Cases that a door wants behind an update."""
@@ -89,65 +85,6 @@ def _components(weight: Array, cases: int) -> Array:
         return np.asarray(mixed.fit_transform(directions[:rank].T)).T
 
 
-@dataclass(frozen=True)
-class _Scene:
-    """Three hospitals of `cases` each, and everybody else."""
-
-    sites: dict[str, TrainingCases]
-    others: TrainingCases
-    model: ModelState
-    protocol: Protocol
-
-    @property
-    def cases(self) -> int:
-        """Of one hospital."""
-        return len(next(iter(self.sites.values())).table)
-
-    def reply(
-        self, name: str = "site-0", encoding: str = "float32", private: Protocol | None = None
-    ) -> TrainRoundReply:
-        """The update of one hospital."""
-        protocol = private or self.protocol
-        training = protocol.training.model_copy(update={"encoding": encoding})
-        return site_update(self.sites[name], self.model, protocol.model_copy(update={"training": training}), site=name)
-
-    def found(self, reply: TrainRoundReply, names: tuple[str, ...] = ("site-0",), steps: int = 0) -> Array:
-        """Resemblance to each case of these sites."""
-        guesses = self._guesses(reply, steps)
-        return np.concatenate([resemblance(guesses, self.sites[name], self.model) for name in names])
-
-    def guessed(self, reply: TrainRoundReply) -> Array:
-        """Resemblance to as many cases that had no part in it."""
-        return resemblance(self._guesses(reply, 0), self.others, self.model)[: reply.cases]
-
-    def _guesses(self, reply: TrainRoundReply, steps: int) -> Array:
-        training = self.protocol.training
-        return guess_cases(reply, self.model, training, steps=steps or training.steps(self.cases))
-
-    def summed(self) -> TrainRoundReply:
-        """All that the server reads of the hospitals under secure aggregation."""
-        request = TrainRoundRequest(
-            fingerprint=self.protocol.fingerprint(),
-            study="attacked",
-            round=1,
-            model=self.model,
-            moments=moments_digest(self.model),
-        )
-        total = sum_securely({name: self.reply(name) for name in self.sites}, request).total
-        if not isinstance(total, TrainRoundReply):
-            raise TypeError("the sum of training rounds")
-        return total
-
-
-def _scene(material: Material, cases: int, epochs: int, seed: int, *, small: bool = False) -> _Scene:
-    protocol = attacked_protocol(epochs=epochs)
-    order = stream(seed, "inversion", cases, epochs).permutation(len(material))
-    everyone = take(material, order, small=small)
-    parts = {f"site-{i}": take(material, order[cases * i : cases * (i + 1)], small=small) for i in range(SITES)}
-    others = take(material, order[cases * SITES :], small=small)
-    return _Scene(parts, others, start_model(everyone, protocol), protocol)
-
-
 def attack_gradients(
     material: Material,
     *,
@@ -163,10 +100,10 @@ def attack_gradients(
     outcomes: list[Outcome] = []
     for cases in sizes:
         for passes in epochs:
-            scenes = [_scene(material, cases, passes, seed + i) for i in range(REPEATS)]
+            scenes = [three_hospitals(material, cases, passes, seed + i) for i in range(REPEATS)]
             outcomes += _outcomes(scenes, f"{cases} case{'s' * (cases > 1)}, {passes} epoch{'s' * (passes > 1)}")
     for cases in (n for n in sizes if n >= FEWEST):
-        scenes = [_scene(material, cases, max(epochs), seed + i, small=True) for i in range(REPEATS)]
+        scenes = [three_hospitals(material, cases, max(epochs), seed + i, small=True) for i in range(REPEATS)]
         outcomes.append(_private_outcome(scenes, f"small head, {cases} cases, {max(epochs)} epochs", epsilon))
     return Attack(
         name="gradient-inversion",
@@ -184,13 +121,13 @@ def attack_gradients(
     )
 
 
-def _outcomes(scenes: list[_Scene], setting: str) -> list[Outcome]:
+def _outcomes(scenes: list[Hospitals], setting: str) -> list[Outcome]:
     """Of one size and number of epochs, the big head."""
     replies = [scene.reply() for scene in scenes]
-    plain = [scene.found(reply) for scene, reply in zip(scenes, replies, strict=True)]
-    guesses = [scene.guessed(reply) for scene, reply in zip(scenes, replies, strict=True)]
+    plain = [_found(scene, reply) for scene, reply in zip(scenes, replies, strict=True)]
+    guesses = [_guessed(scene, reply) for scene, reply in zip(scenes, replies, strict=True)]
     row = partial(_row, setting, plain, guesses)
-    packed = [scene.found(scene.reply(encoding="low_rank_int8")) for scene in scenes]
+    packed = [_found(scene, scene.reply(encoding="low_rank_int8")) for scene in scenes]
     rows = [row("low_rank_int8", packed, how="one byte a number hides nothing")]
     door = admitted("train_round", replies[0])
     if isinstance(door, str):
@@ -201,21 +138,37 @@ def _outcomes(scenes: list[_Scene], setting: str) -> list[Outcome]:
         rows.append(row("secure sums", guesses, claimed=True, how="the site may not take part: too-few-cases"))
     else:
         names = tuple(scenes[0].sites)
-        summed = [scene.found(scene.summed(), names) for scene in scenes]
+        summed = [_found(scene, scene.summed(), names) for scene in scenes]
         rows.append(row("secure sums", summed, how=f"the sum of {len(names)} such sites"))
     return rows
 
 
-def _private_outcome(scenes: list[_Scene], setting: str, epsilon: float) -> Outcome:
+def _private_outcome(scenes: list[Hospitals], setting: str, epsilon: float) -> Outcome:
     private = attacked_protocol(epochs=scenes[0].protocol.training.local_epochs, epsilon=epsilon)
     asked = private.privacy.record_level
     steps = 0 if asked is None else asked.steps(private.training)
     replies = [scene.reply() for scene in scenes]
-    plain = [scene.found(reply) for scene, reply in zip(scenes, replies, strict=True)]
-    guesses = [scene.guessed(reply) for scene, reply in zip(scenes, replies, strict=True)]
-    noisy = [scene.found(scene.reply(private=private), steps=steps) for scene in scenes]
+    plain = [_found(scene, reply) for scene, reply in zip(scenes, replies, strict=True)]
+    guesses = [_guessed(scene, reply) for scene, reply in zip(scenes, replies, strict=True)]
+    noisy = [_found(scene, scene.reply(private=private), steps=steps) for scene in scenes]
     how = f"epsilon {epsilon:g} over {private.training.rounds} rounds"
     return _row(setting, plain, guesses, "differential privacy", noisy, claimed=True, how=how)
+
+
+def _found(scene: Hospitals, reply: TrainRoundReply, names: tuple[str, ...] = (FIRST,), steps: int = 0) -> Array:
+    """Resemblance to each case of these sites."""
+    guesses = _guesses_of(scene, reply, steps)
+    return np.concatenate([resemblance(guesses, scene.sites[name], scene.model) for name in names])
+
+
+def _guessed(scene: Hospitals, reply: TrainRoundReply) -> Array:
+    """Resemblance to as many cases that had no part in it."""
+    return resemblance(_guesses_of(scene, reply, 0), scene.others, scene.model)[: reply.cases]
+
+
+def _guesses_of(scene: Hospitals, reply: TrainRoundReply, steps: int) -> Array:
+    training = scene.protocol.training
+    return guess_cases(reply, scene.model, training, steps=steps or training.steps(scene.cases))
 
 
 def _row(

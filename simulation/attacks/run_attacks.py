@@ -16,6 +16,7 @@ from simulation.attacks.material import Material
 from simulation.attacks.membership import attack_membership
 from simulation.attacks.outcome import Attack, attack_json
 from simulation.attacks.table_reconstruction import attack_tables
+from simulation.attacks.update_membership import attack_update_membership
 
 __all__ = ["Effort", "run_attacks", "write_attack_report"]
 
@@ -32,6 +33,7 @@ def run_attacks(
     sizes, models = effort
     steps: dict[str, Callable[[], Attack]] = {
         "inverting updates": lambda: attack_gradients(material, seed=seed, sizes=sizes),
+        "membership in one round": lambda: attack_update_membership(material, seed=seed, cases=max(sizes)),
         "membership, by shadow models": lambda: attack_membership(material, seed=seed, models=models),
         "reconstruction from tables": lambda: attack_tables(material, seed=seed),
         "differences of sums": lambda: attack_differences(material, seed=seed),

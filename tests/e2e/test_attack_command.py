@@ -27,7 +27,7 @@ def test_every_promise_is_kept_and_what_is_not_defended_is_told(tmp_path, monkey
     assert code == 0
     assert report == json.loads((tmp_path / "attacks.json").read_text())
     assert [attack["name"] for attack in report["attacks"]] == [
-        "gradient-inversion", "membership", "table-reconstruction", "differencing",
+        "gradient-inversion", "update-membership", "membership", "table-reconstruction", "differencing",
     ]  # fmt: skip
     verdicts = {o["verdict"] for attack in report["attacks"] for o in attack["outcomes"]}
     assert {"defended", "not defended"} <= verdicts

@@ -20,6 +20,7 @@ from simulation.attacks.outcome import Attack, Measured, Outcome
 from simulation.attacks.run_attacks import write_attack_report
 from simulation.attacks.server_view import admitted, site_update, sum_securely
 from simulation.attacks.table_reconstruction import attack_tables, singled_out, status_told
+from simulation.attacks.update_membership import attack_update_membership
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +119,14 @@ def test_membership_is_not_seen_under_differential_privacy(material):
     for attack in (loss_threshold, likelihood_ratio):
         auc, _ = membership_figures(attack(private), private.member, seed=1)
         assert auc.value < 0.65
+
+
+def test_membership_in_one_round(material):
+    found = {o.protection: o for o in attack_update_membership(material, seed=1, cases=20, epochs=1).outcomes}
+
+    assert found["the door"].unprotected.low > 0.8
+    assert found["secure sums"].verdict == "not defended"
+    assert found["differential privacy"].verdict == "defended"
 
 
 def test_the_likelihood_ratio_of_known_normals():
