@@ -108,7 +108,9 @@ from tests.unit.test_budget import ledger, SPENDING
 ledger(Path({str(tmp_path)!r})).book(SPENDING)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
     assert done.returncode == -signal.SIGKILL
 
     budget = ledger(tmp_path)
@@ -190,7 +192,11 @@ def test_the_same_request_gives_the_same_reply_and_a_changed_cohort_another(stud
     path = federation.sites["aachen"]
     site, model = open_site(path), state.model()
     request = TrainRoundRequest(
-        fingerprint=federation.protocol.fingerprint(), study="again", round=1, model=model, moments=moments_digest(model)
+        fingerprint=federation.protocol.fingerprint(),
+        study="again",
+        round=1,
+        model=model,
+        moments=moments_digest(model),
     )
     book = Budget(site.settings.cache / "budget" / "aachen.jsonl", clock, limit_of(site))
     before = len(spent(book))
