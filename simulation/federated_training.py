@@ -24,6 +24,7 @@ from common.messages.model import ModelState
 from common.messages.weight_update import unpack
 from common.privacy.noise import NoiseStream, repeatable_key
 from common.stats.class_weights import balanced_weights
+from server.strategy.site_level import private_mean
 from server.strategy.strategies import STRATEGIES
 from server.strategy.update import SiteUpdate, Weights
 from server.strategy.weighting import site_weights
@@ -93,6 +94,9 @@ def federated_training(
         if told:
             losses.append(sum(loss * n for loss, n in told) / sum(n for _, n in told))
         sizes.append(max(sum(part.nbytes for part in u.packed.parts.values()) for u in sent.values()))
+        if protocol.privacy.site_level is not None:
+            noise = NoiseStream(repeatable_key(protocol.seed, "server", number))
+            updates = [private_mean(updates, protocol.privacy.site_level, noise)]
         after, memory = STRATEGIES[training.strategy](model.weights, updates, memory, training, number)
         model = _with_weights(model, after)
     return FederatedRun(model, tuple(losses), tuple(sizes))

@@ -1,9 +1,9 @@
 """privacy: differential privacy of a study: what is clipped, how much noise is added (METHOD R49, R58).
 
-    record_level   each case's gradient is clipped and noise is added at its own site (DP-SGD: Abadi et al. 2016, arXiv
-                   1607.00133): what the classifier's training tells of one case is bounded, to the server, too
-    site_level     each site's update is clipped and the server adds noise to their sum (McMahan et al. 2018, arXiv
-                   1710.06963): bounds what the model tells of a whole site to everyone but the server
+record_level: each case's gradient is clipped and noise is added at its own site (DP-SGD: Abadi et al. 2016, arXiv
+1607.00133), which bounds what the training tells of one case, to the server, too.  site_level: each site's update is
+clipped and the server adds noise to their sum (McMahan et al. 2018, arXiv 1710.06963), which bounds what the model tells
+of a whole site, to everyone but the server.
 """
 
 from __future__ import annotations

@@ -112,7 +112,8 @@ class Protocol(Settings):
             "training.validation_fraction 0: the loss of the held-out cases is told without noise": (
                 not training.validation_fraction
             ),
-            "training.personal none: a site's own part depends on its cases without a bound": training.personal == "none",
+            "training.personal none: a site's own part depends on its cases without a bound": training.personal
+            == "none",
             "harmonisation.method none: a site's own fit moves every case's features with each other's, so that clipping "
             "one case's gradient does not bound its influence": self.harmonisation.method == "none",
         }

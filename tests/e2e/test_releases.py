@@ -23,6 +23,7 @@ from server.checkpoint import CHECKPOINT
 from server.cli import app as study_app
 from server.release_checks import CHECKS
 from server.releases import add_release, current_version, list_releases, moves_of, read_release, roll_back
+from server.reporting.privacy import privacy_view
 from server.withdrawal import affected_by, rerun_study
 from simulation.engines import run_local
 from tests.builders import small_protocol, write_federation, write_site
@@ -373,3 +374,34 @@ def call(app, monkeypatch, capsys, *words, raw=False):
         raise ended.value
     assert ended.value.code == 0, printed.err
     return json.loads(printed.out)
+
+
+def test_retraining_with_privacy_spends_only_in_training(place, tmp_path):
+    """The released statistics and signature stay, so nothing but the private rounds asks for training cases; the study
+    goes on from the released weights.
+    """
+    releases, federation, first = place
+    settings = federation.protocol.model_dump(mode="json")
+    settings["privacy"] = {"record_level": {"noise_multiplier": 4.0, "sampling_rate": 0.5}}
+    study = write_study(tmp_path / "private", federation, SIZES, start=str(releases))
+    files = [study.parent / "protocol.yaml", *(path.parent / "protocol.yaml" for path in federation.sites.values())]
+    before = [path.read_text() for path in files]
+    try:
+        for path in files:
+            path.write_text(yaml.safe_dump(settings))
+        state = run_local(study, list(federation.sites.values()))
+    finally:
+        for path, text in zip(files, before, strict=True):
+            path.write_text(text)
+
+    assert state.status() == "completed"
+    assert {e.action for e in state.exchanges} == {"qualify", "evaluate", "train_round"}
+    assert state.selection.signature == first.selection.signature
+    told = privacy_view(state.protocol, state.rounds_done, from_release=True)["record_level"]
+    assert told["told_without_noise"] == ["how many training cases each site has"]
+    assert 0 < told["epsilon"]["prv"] < told["epsilon"]["rdp"]
+    for path in federation.sites.values():
+        ledger = open_site(path).settings.cache / "budget" / f"{path.parent.name}.jsonl"
+        spent = [line for line in map(json.loads, ledger.read_text().splitlines()) if line["event"] == "spent"]
+        assert [line["study"] for line in spent] == ["private"] * state.rounds_done
+        assert spent[-1]["epsilon"] == pytest.approx(told["epsilon"]["rdp"])

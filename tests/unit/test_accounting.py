@@ -37,7 +37,7 @@ REFERENCES = [
 
 @pytest.mark.parametrize(("mechanisms", "rdp", "pld"), REFERENCES)
 def test_both_accountants_are_dp_accountings(mechanisms, rdp, pld):
-    """prv within 0.02 above the exact figure and never below; rdp within 2 % of theirs, whose orders are finer."""
+    """Prv within 0.02 above the exact figure and never below; rdp within 2 % of theirs, whose orders are finer."""
     events = [GaussianEvent(*mechanism) for mechanism in mechanisms]
 
     assert pld <= epsilon_of(events, DELTA) <= pld + 0.02
