@@ -12,7 +12,7 @@ from common.command import say, screen
 from common.errors import Refused
 from simulation.attacks.material import draw_material, material_of_replay
 from simulation.attacks.outcome import Attack
-from simulation.attacks.run_attacks import run_attacks, write_attack_report
+from simulation.attacks.run_attacks import QUICK, USUAL, run_attacks, write_attack_report
 
 __all__ = ["attack"]
 
@@ -35,7 +35,7 @@ def attack(
     Example: fedmidline-sim attack --out runs/attack
     """
     material = draw_material(seed, cases=cases) if from_replay is None else material_of_replay(from_replay)
-    effort = ((1, 16), 8) if quick else ((1, 2, 16, 68), 24)
+    effort = QUICK if quick else USUAL
     attacks = run_attacks(material, seed=seed, effort=effort, stage=lambda text: screen.print(text, style="dim"))
     report = write_attack_report(out, attacks, source=material.source, seed=seed)
     say(report, _table(attacks), as_json=as_json)

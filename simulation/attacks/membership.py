@@ -126,7 +126,7 @@ def _worth(shadows: Shadows) -> str:
     return f"{np.mean(shadows.confidence[~shadows.member] > 0):.0%} of strangers are classified rightly"
 
 
-def attack_membership(material: Material, *, seed: int, models: int = 24, epsilon: float = 8.0) -> Attack:
+def attack_membership(material: Material, *, seed: int, models: int = 16, epsilon: float = 8.0) -> Attack:
     """Against the released small head; epsilon: of each case over the whole training."""
     plain, private = (attacked_protocol(rounds=20, rate=0.3, epsilon=spent) for spent in (None, epsilon))
     clear_models = train_shadows(material, plain, models=models, seed=seed)

@@ -18,12 +18,13 @@ from simulation.attacks.outcome import Attack, attack_json
 from simulation.attacks.table_reconstruction import attack_tables
 from simulation.attacks.update_membership import attack_update_membership
 
-__all__ = ["Effort", "run_attacks", "write_attack_report"]
+__all__ = ["QUICK", "USUAL", "Effort", "run_attacks", "write_attack_report"]
 
 TEMPLATE = Path(__file__).parent / "attacks.html"
 Effort = tuple[tuple[int, ...], int]
 """Sizes of the hospitals whose updates are inverted, and shadow models."""
-USUAL: Effort = ((1, 2, 16, 68), 24)
+USUAL: Effort = ((1, 2, 16, 68), 16)
+QUICK: Effort = ((1, 16), 8)
 
 
 def run_attacks(
