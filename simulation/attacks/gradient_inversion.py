@@ -20,8 +20,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from sklearn.decomposition import FastICA
-from sklearn.exceptions import ConvergenceWarning
 
 from client.store.cohort import TrainingCases
 from client.training.standardised import StandardisedMaps
@@ -51,7 +49,7 @@ FEWEST = 10
 def guess_cases(reply: TrainRoundReply, model: ModelState, training: TrainingSettings, *, steps: int) -> Array:
     """Guesses x features: what a server that reads this update takes for single cases.
 
-    steps: local ones, which follow from the number of cases that the reply states.
+    steps: local ones, which follow from the number of cases that the reply states; without local momentum.
     """
     return _guesses(unpack(reply.update, model.weights), model.weights, training, reply.cases, steps)
 
@@ -75,6 +73,9 @@ def _guesses(changes: Arrays, before: Arrays, training: TrainingSettings, cases:
 
 def _components(weight: Array, cases: int) -> Array:
     """As many independent components as the rows' span has directions, at most one for each case."""
+    from sklearn.decomposition import FastICA
+    from sklearn.exceptions import ConvergenceWarning
+
     _, sizes, directions = np.linalg.svd(weight, full_matrices=False)
     rank = min(int((sizes > NOISE * sizes[0]).sum()), cases)
     if rank < 2 or sizes[0] == 0:
