@@ -102,10 +102,10 @@ def attack_gradients(
     for cases in sizes:
         for passes in epochs:
             scenes = [three_hospitals(material, cases, passes, seed + i) for i in range(REPEATS)]
-            outcomes += _outcomes(scenes, f"{cases} case{'s' * (cases > 1)}, {passes} epoch{'s' * (passes > 1)}")
+            outcomes += _outcomes(scenes, _named(cases, passes))
     for cases in (n for n in sizes if n >= FEWEST):
         scenes = [three_hospitals(material, cases, max(epochs), seed + i, small=True) for i in range(REPEATS)]
-        outcomes.append(_private_outcome(scenes, f"small head, {cases} cases, {max(epochs)} epochs", epsilon))
+        outcomes.append(_private_outcome(scenes, f"small head, {_named(cases, max(epochs))}", epsilon))
     return Attack(
         name="gradient-inversion",
         title="Features of single patients out of a site's update",
@@ -120,6 +120,10 @@ def attack_gradients(
             "isolates more cases (Boenisch et al. 2021). From features back to an image was not tried."
         ),
     )
+
+
+def _named(cases: int, epochs: int) -> str:
+    return f"{cases} case{'s' * (cases > 1)}, {epochs} epoch{'s' * (epochs > 1)}"
 
 
 def _outcomes(scenes: list[Hospitals], setting: str) -> list[Outcome]:

@@ -101,7 +101,7 @@ def test_inversion_says_who_is_protected_by_what(material):
     assert verdicts["1 case, 1 epoch", "the door"] == "defended"
     assert verdicts["1 case, 1 epoch", "secure sums"] == "defended"
     assert verdicts["12 cases, 1 epoch", "secure sums"] == "not defended"
-    assert verdicts["small head, 12 cases, 1 epochs", "differential privacy"] == "defended"
+    assert verdicts["small head, 12 cases, 1 epoch", "differential privacy"] == "defended"
     assert not found.failed
 
 
