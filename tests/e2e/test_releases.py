@@ -141,7 +141,7 @@ def test_a_new_site_joins_a_released_model(place, tmp_path):
 
     state = run_local(study, [*federation.sites.values(), dublin])
 
-    assert state.status() == "completed"
+    assert state.status() == "completed", [(e.action, e.round, e.codes) for e in state.exchanges]
     assert {"baseline", "train", "evaluate", "qualify"} == {e.phase for e in state.exchanges}
     assert (state.origin.study, state.origin.version) == ("trial", 1)
     assert state.selection.signature == first.selection.signature
@@ -382,6 +382,7 @@ def test_retraining_with_privacy_spends_only_in_training(place, tmp_path):
     """
     releases, federation, first = place
     settings = federation.protocol.model_dump(mode="json")
+    settings["federation"]["timeout_s"] = 600  # a busy machine takes its time to load Opacus
     settings["privacy"] = {"record_level": {"noise_multiplier": 4.0, "sampling_rate": 0.5}}
     study = write_study(tmp_path / "private", federation, SIZES, start=str(releases))
     files = [study.parent / "protocol.yaml", *(path.parent / "protocol.yaml" for path in federation.sites.values())]
@@ -394,7 +395,7 @@ def test_retraining_with_privacy_spends_only_in_training(place, tmp_path):
         for path, text in zip(files, before, strict=True):
             path.write_text(text)
 
-    assert state.status() == "completed"
+    assert state.status() == "completed", [(e.action, e.round, e.codes) for e in state.exchanges]
     assert {e.action for e in state.exchanges} == {"qualify", "evaluate", "train_round"}
     assert state.selection.signature == first.selection.signature
     told = privacy_view(state.protocol, state.rounds_done, from_release=True)["record_level"]

@@ -49,7 +49,8 @@ def spent(budget: Budget) -> list[dict]:
 
 
 def private_protocol(**privacy: object) -> Protocol:
-    return small_protocol(privacy={**PRIVATE, **privacy})
+    federation = {"min_sites": 2, "min_cases": 4, "timeout_s": 600}  # a busy machine takes its time to load Opacus
+    return small_protocol(privacy={**PRIVATE, **privacy}, federation=federation)
 
 
 def test_what_is_spent_adds_up_over_restarts(tmp_path):
