@@ -9,7 +9,8 @@ local steps, once the weight decay that everybody knows is taken off.  So
                    of two persons are nearly independent                    Kariyappa et al. 2023, arXiv 2209.05578
 
 Measured: the cosine between the best of all guesses and a case's vector of standardised features, highest over the
-cases of the update; guessing: the same for cases that were not in it.
+cases of the update; guessing: the same for cases that were not in it, since heads resemble each other.  The attack
+counts as successful from halfway between guessing and the case itself on.
 """
 
 from __future__ import annotations
@@ -37,8 +38,6 @@ __all__ = ["attack_gradients", "guess_cases", "resemblance"]
 Array = np.ndarray[Any, Any]
 Arrays = Mapping[str, Array]
 
-THRESHOLD = 0.5
-"""Of the cosine: a quarter of the vector's energy."""
 NOISE = 1e-3
 """Singular values below this part of the first are rounding."""
 REPEATS = 3
@@ -187,15 +186,17 @@ def _row(
     how: str = "",
 ) -> Outcome:
     """Highest resemblance in any draw of cases, and how many cases are above the threshold."""
-    read, of = sum(int((part >= THRESHOLD).sum()) for part in found), sum(map(len, found))
+    guessing = _worst(guesses).value
+    threshold = (1 + guessing) / 2
+    read, of = sum(int((part >= threshold).sum()) for part in found), sum(map(len, found))
     return Outcome(
         setting,
         "cosine of the best guess",
         _worst(plain),
         protection,
         _worst(found),
-        _worst(guesses).value,
-        THRESHOLD,
+        guessing,
+        threshold,
         claimed=claimed,
         how=f"{how}; {read} of {of} cases read" if read else how,
     )
