@@ -14,7 +14,16 @@ from rich.table import Table
 from common.command import say, screen
 from server.checkpoint import CHECKPOINT, load_checkpoint
 from server.release_checks import Check, check_release
-from server.releases import Release, add_release, current_version, list_releases, moves_of, read_release, roll_back
+from server.releases import (
+    Release,
+    add_release,
+    current_version,
+    list_releases,
+    moves_of,
+    read_release,
+    require_finished,
+    roll_back,
+)
 from server.withdrawal import affected_by, rerun_study
 
 __all__ = ["lineage", "release"]
@@ -32,11 +41,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="print machine-readable JSO
 def check(study: Study, as_json: AsJson = False) -> None:
     """What a release of the study's model would tell of single cases; nothing is written.
 
-    Exit code 0 whatever is found: `release add` is what refuses.
+    Exit code 0 whatever is found: `release add` is what refuses.  Refused `study-not-finished`.
 
     Example: fedmidline-study release check --study runs/replay/study
     """
-    checks = check_release(load_checkpoint(study / CHECKPOINT))
+    state = load_checkpoint(study / CHECKPOINT)
+    require_finished(state)
+    checks = check_release(state)
     say({"checks": [c.model_dump() for c in checks]}, _verdicts(checks, {}), as_json=as_json)
 
 

@@ -36,6 +36,7 @@ __all__ = [
     "current_version",
     "list_releases",
     "read_release",
+    "require_finished",
     "roll_back",
     "version_of",
 ]
@@ -96,13 +97,7 @@ def add_release(
     accept: checks of disclosure that may fail, for `reason`.  Refused `study-not-finished`, `release-checks-failed`;
     InputError `check-unknown`.
     """
-    if not state.finished:
-        raise Refused(
-            "study-not-finished",
-            field="status",
-            problem="The study has not reached its end.",
-            fix="Resume it first; `fedmidline-study status` tells where it stands.",
-        )
+    require_finished(state)
     checks = check_release(state)
     _require_safe(checks, accept)
     files = {
@@ -118,6 +113,17 @@ def add_release(
         _write_version(folder, release, files)
     _move(folder, Move(version=release.version, reason=reason, when=when.isoformat(timespec="seconds")))
     return release
+
+
+def require_finished(state: StudyState) -> None:
+    """Refused `study-not-finished`."""
+    if not state.finished:
+        raise Refused(
+            "study-not-finished",
+            field="status",
+            problem="The study has not reached its end.",
+            fix="Resume it first; `fedmidline-study status` tells where it stands.",
+        )
 
 
 def list_releases(folder: Path) -> list[Release]:

@@ -353,10 +353,14 @@ def test_release_commands(place, monkeypatch, capsys):
         study_app, monkeypatch, capsys, "release", "add", "--study", federation.study.parent, "--releases", folder,
         "--reason", "again", *(word for name in SMALL for word in ("--accept", name)),
     )  # fmt: skip
+    checked = call(study_app, monkeypatch, capsys, "release", "check", "--study", federation.study.parent)
     listed = call(study_app, monkeypatch, capsys, "release", "list", "--releases", folder)
     shown = call(study_app, monkeypatch, capsys, "release", "show", "--releases", folder)
 
     assert added["version"] == listed["current"] == 1
+    assert checked["checks"] == added["checks"]
+    assert {c["name"] for c in checked["checks"] if not c["passed"]} == set(added["accepted"])
+    assert {"degrees-of-freedom", "memorised-cases"} <= set(added["accepted"])
     assert shown == listed["versions"][0] == added
     with pytest.raises(SystemExit) as ended:
         call(study_app, monkeypatch, capsys, "release", "rollback", "--releases", folder, "--reason", "?", raw=True)
