@@ -78,7 +78,7 @@ def _small_groups(state: StudyState) -> Check:
     return Check(
         name="small-groups",
         passed=groups[where] >= MIN_CELL,
-        found=f"smallest: {groups[where]} {where}",
+        found=f"smallest group: {where}, {groups[where]}",
         limit=f"at least {MIN_CELL} cases behind every released count, zero not excepted",
     )
 
@@ -132,8 +132,11 @@ def _k_anonymity(state: StudyState) -> Check:
     selection, bins = state.selection, state.protocol.selection.bins
     smallest = None if selection is None else selection.smallest_bin
     limit = f"at least {MIN_CELL} cases in every bin"
-    if selection is None or smallest is None:
+    if selection is None or selection.edges.shape[1] == 0:
         return Check(name="k-anonymity", passed=True, found="the signature was chosen without a table", limit=limit)
+    if smallest is None:
+        found = "the study is from before the smallest bin was kept, so it is not known"
+        return Check(name="k-anonymity", passed=False, found=found, limit=limit)
     features, cases = len(selection.signature), _training_cases(state)
     return Check(
         name="k-anonymity",
@@ -183,8 +186,8 @@ def _memorised(state: StudyState) -> Check:
     return Check(
         name="memorised-cases",
         passed=big.shape[1] <= cases or state.protocol.privacy.record_level is not None,
-        found=f"99 % of what the big layer learned, which is left when the first weights are taken off that anybody can "
-        f"draw from the seed, is {rank} mixtures of the {cases} training cases' {big.shape[1]:,} visual features",
+        found=f"the first weights taken off, which anybody can draw from the seed, 99 % of the big layer lies in "
+        f"directions that are mixtures of {cases} training cases' {big.shape[1]:,} visual features: {rank} of them",
         limit="no more visual features than training cases, or record-level privacy",
     )
 
