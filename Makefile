@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= runs/replay
 
-.PHONY: help setup replay test test-slow test-all deploy-test clean
+.PHONY: help setup replay test test-slow test-all deploy-test attack-report clean
 
 help:            ## these lines
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -32,6 +32,9 @@ test-all: test test-slow ## both
 
 deploy-test: $(STAMP) ## a server and three sites as processes over TLS: killed, restarted, attacked
 	@"$(BIN)/python" -m pytest tests/e2e/test_deployment.py -m slow -n 0 --durations=5
+
+attack-report: $(STAMP) ## what attacks on a study gain, with protection and without
+	@"$(BIN)/fedmidline-sim" attack --out runs/attack $(ATTACK_OPTIONS)
 
 clean:           ## remove the environment and all runs
 	rm -rf "$(VENV)" runs

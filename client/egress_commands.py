@@ -1,7 +1,10 @@
-"""egress_commands: fedmidline-site egress, for the data-protection officer: what left, by which rules, unchanged or not."""
+"""egress_commands: fedmidline-site egress and budget, for the data-protection officer: what left, by which rules, and
+what of the privacy budget it cost; unchanged or not.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -12,6 +15,7 @@ from rich.table import Table
 from client.onboarding import AsJson, SiteFile
 from client.site import open_site
 from client.store.identity import site_identity
+from client.tasks.open_budget import open_budget
 from client.tasks.open_gate import open_audit_log, rules_of
 from common.command import say, screen
 from common.errors import InputError
@@ -81,6 +85,55 @@ def identity(site: SiteFile, as_json: AsJson = False) -> None:
     settings = open_site(site).settings
     found = identity_of(site_identity(settings.cache, settings.name))
     say({"site": settings.name, "identity": found}, f"{settings.name}: {found}", as_json=as_json)
+
+
+@egress_commands.command()
+def budget(site: SiteFile, as_json: AsJson = False) -> None:
+    """Show what differential privacy has been spent on this site's cases, by which studies, and what is left.
+
+    epsilon is what all studies so far tell of any one case, at most, at the given delta; the prv accountant is closer, rdp
+    quicker.  Zero is nothing; above about 10 the promise is weak.  Only replies of protocols with privacy.record_level
+    are counted: docs/privacy.md says what else a study is told.
+    Exit code 2 for a ledger that was changed, cut or reordered; the first such line is named.
+
+    Example: fedmidline-site budget --site my-site/site.yaml
+    """
+    opened = open_site(site)
+    report = open_budget(opened, lambda: datetime.now(UTC)).report()
+    spent = [line for line in report.lines if line["event"] == "spent"]
+    result: dict[str, Any] = {
+        "site": opened.settings.name,
+        "whole": report.fault is None,
+        "limit": report.limit.epsilon,
+        "delta": report.limit.delta,
+        # JSON has no infinity: null for an epsilon without a bound.
+        "epsilon": {name: value if math.isfinite(value) else None for name, value in report.epsilon.items()},
+        "spent": spent,
+    }
+    if not as_json:
+        screen.print(_spent_table(spent))
+    best = min(report.epsilon.values())
+    verdict = f"epsilon {best:.2f} of {report.limit.epsilon:g} spent (delta {report.limit.delta:g})"
+    say(result, verdict, as_json=as_json)
+    if report.fault is not None:
+        raise InputError(
+            "privacy-ledger-broken",
+            site=opened.settings.name,
+            field=f"line {report.fault.line}",
+            problem=f"The ledger is not as it was written: {report.fault.why}.",
+            fix="Find out who changed it, and restore it and its .head file from a backup together.",
+        )
+
+
+def _spent_table(lines: list[dict[str, Any]]) -> Table:
+    table = Table("", "time", "study", "round", "noise", "rate", "steps", "epsilon so far", title="What was spent")
+    for line in lines:
+        mechanism = line["mechanism"]
+        table.add_row(
+            str(line["number"]), line["at"], line["study"], str(line["round"]), f"{mechanism['noise_multiplier']:.3f}",
+            f"{mechanism['sampling_rate']:g}", str(mechanism["steps"]), f"{line['epsilon']:.2f}",
+        )  # fmt: skip
+    return table
 
 
 def _rules_table(rules: dict[str, Any]) -> Table:

@@ -18,6 +18,7 @@ from server.release_commands import lineage, release
 from server.reporting.content import StudyContent
 from server.reporting.evaluation import retraining_view, server_view
 from server.reporting.model_files import write_model
+from server.reporting.privacy import privacy_view
 from server.reporting.report import write_report
 from server.reporting.segmentation_files import segmentation_figures, write_segmentation
 from server.run_commands import running
@@ -139,5 +140,8 @@ def _content(state: StudyState) -> StudyContent:
         methods="",
         timings={e.phase: e.seconds for e in state.exchanges},
         parameters={"visual": state.protocol.visual.length},
-        sections={"retraining": retraining_view(state)},
+        sections={
+            "retraining": retraining_view(state),
+            "privacy": privacy_view(state.protocol, state.rounds_done, from_release=state.origin is not None),
+        },
     )

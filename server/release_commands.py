@@ -11,9 +11,19 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from common.command import say
+from common.command import say, screen
 from server.checkpoint import CHECKPOINT, load_checkpoint
-from server.releases import Release, add_release, current_version, list_releases, moves_of, read_release, roll_back
+from server.release_checks import Check, check_release
+from server.releases import (
+    Release,
+    add_release,
+    current_version,
+    list_releases,
+    moves_of,
+    read_release,
+    require_finished,
+    roll_back,
+)
 from server.withdrawal import affected_by, rerun_study
 
 __all__ = ["lineage", "release"]
@@ -28,13 +38,39 @@ AsJson = Annotated[bool, typer.Option("--json", help="print machine-readable JSO
 
 
 @release.command()
-def add(study: Study, releases: Releases, reason: Reason, as_json: AsJson = False) -> None:
+def check(study: Study, as_json: AsJson = False) -> None:
+    """What a release of the study's model would tell of single cases; nothing is written.
+
+    Exit code 0 whatever is found: `release add` is what refuses.  Refused `study-not-finished`.
+
+    Example: fedmidline-study release check --study runs/replay/study
+    """
+    state = load_checkpoint(study / CHECKPOINT)
+    require_finished(state)
+    checks = check_release(state)
+    say({"checks": [c.model_dump() for c in checks]}, _verdicts(checks, {}), as_json=as_json)
+
+
+@release.command()
+def add(
+    study: Study,
+    releases: Releases,
+    reason: Reason,
+    accept: Annotated[
+        list[str] | None, typer.Option(help="a check of disclosure that may fail, for that reason; may be repeated")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Make the study's model the next version and put it in force.
 
-    Example: fedmidline-study release add --study runs/replay/study --releases releases --reason "first model"
+    Structural checks of disclosure come first; one that fails and is not accepted refuses (exit code 3).
+
+    Example: fedmidline-study release add --study runs/replay/study --releases releases --accept degrees-of-freedom --accept memorised-cases --reason "stays inside the consortium"
     """
-    made = add_release(releases, load_checkpoint(study / CHECKPOINT), reason=reason, when=datetime.now(UTC))
-    say(made.model_dump(mode="json"), f"v{made.version} of study {made.study} is in force", as_json=as_json)
+    state = load_checkpoint(study / CHECKPOINT)
+    made = add_release(releases, state, reason=reason, when=datetime.now(UTC), accept=tuple(accept or ()))
+    say(made.model_dump(mode="json"), _verdicts(made.checks, made.accepted), as_json=as_json)
+    screen.print(f"v{made.version} of study {made.study} is in force", soft_wrap=True)
 
 
 @release.command(name="list")
@@ -144,6 +180,14 @@ def rerun(
     """
     path = rerun_study(study, out, without=tuple(without or ()), name=name, start=start)
     say({"study": str(path)}, f"written: {path}; run it as any study", as_json=as_json)
+
+
+def _verdicts(checks: tuple[Check, ...], accepted: dict[str, str]) -> Table:
+    table = Table("check", "verdict", "found", "wanted")
+    for one in checks:
+        verdict = "passed" if one.passed else "accepted" if one.name in accepted else "FAILED"
+        table.add_row(one.name, verdict, one.found, one.limit)
+    return table
 
 
 def _auc(made: Release) -> str:

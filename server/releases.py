@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Collection
 from datetime import datetime
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -23,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common.errors import InputError, Refused
 from common.messages.model_files import NUMBERS, to_files
+from server.release_checks import CHECKS, Check, check_release
 from server.reporting.evaluation import server_view
 from server.reporting.model_files import about_model
 from server.state import Origin, StudyState
@@ -34,6 +36,7 @@ __all__ = [
     "current_version",
     "list_releases",
     "read_release",
+    "require_finished",
     "roll_back",
     "version_of",
 ]
@@ -52,6 +55,8 @@ class Release(_Value):
     origin: the same by study and fingerprint, also where it came from another folder.
     sites: of every site that took part, its training and test cases (None: withheld); excluded: the others and why.
     metrics: what the server knows without a score (server/reporting/evaluation.py); sha256: of every other file.
+    checks: of disclosure (server/release_checks.py), none in versions from before there were any; accepted: which of
+        them failed and was accepted, and why.
     """
 
     version: int
@@ -71,6 +76,8 @@ class Release(_Value):
     reason: str
     made: str
     software: str
+    checks: tuple[Check, ...] = ()
+    accepted: dict[str, str] = {}
     research_use_only: bool = True
 
 
@@ -82,18 +89,17 @@ class Move(_Value):
     when: str
 
 
-def add_release(folder: Path, state: StudyState, *, reason: str, when: datetime) -> Release:
+def add_release(
+    folder: Path, state: StudyState, *, reason: str, when: datetime, accept: Collection[str] = ()
+) -> Release:
     """The study's model as the next version, in force at once; the same study's model twice is one version.
 
-    Refused `study-not-finished`.
+    accept: checks of disclosure that may fail, for `reason`.  Refused `study-not-finished`, `release-checks-failed`;
+    InputError `check-unknown`.
     """
-    if not state.finished:
-        raise Refused(
-            "study-not-finished",
-            field="status",
-            problem="The study has not reached its end.",
-            fix="Resume it first; `fedmidline-study status` tells where it stands.",
-        )
+    require_finished(state)
+    checks = check_release(state)
+    _require_safe(checks, accept)
     files = {
         **to_files(state.model(), about_model(state)),
         PROTOCOL: json.dumps(state.protocol.model_dump(mode="json"), indent=1).encode(),
@@ -101,11 +107,23 @@ def add_release(folder: Path, state: StudyState, *, reason: str, when: datetime)
     sums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     known = list_releases(folder)
     same = [r for r in known if r.study == state.study and r.sha256 == sums]
-    release = same[0] if same else _describe(state, known, sums, reason, when)
+    accepted = {check.name: reason for check in checks if not check.passed}
+    release = same[0] if same else _describe(state, known, sums, reason, when, checks, accepted)
     if not same:
         _write_version(folder, release, files)
     _move(folder, Move(version=release.version, reason=reason, when=when.isoformat(timespec="seconds")))
     return release
+
+
+def require_finished(state: StudyState) -> None:
+    """Refused `study-not-finished`."""
+    if not state.finished:
+        raise Refused(
+            "study-not-finished",
+            field="status",
+            problem="The study has not reached its end.",
+            fix="Resume it first; `fedmidline-study status` tells where it stands.",
+        )
 
 
 def list_releases(folder: Path) -> list[Release]:
@@ -193,7 +211,35 @@ def version_of(path: Path) -> tuple[Path, int]:
     return path, 0
 
 
-def _describe(state: StudyState, known: list[Release], sums: dict[str, str], reason: str, when: datetime) -> Release:
+def _require_safe(checks: tuple[Check, ...], accept: Collection[str]) -> None:
+    unknown = sorted(set(accept) - set(CHECKS))
+    if unknown:
+        raise InputError(
+            "check-unknown",
+            field=", ".join(unknown),
+            problem="There is no such check of a release.",
+            fix=f"The checks are {', '.join(CHECKS)}.",
+        )
+    failed = [check for check in checks if not check.passed and check.name not in accept]
+    if failed:
+        raise Refused(
+            "release-checks-failed",
+            field=", ".join(check.name for check in failed),
+            problem=" ".join(f"{check.name}: {check.found} (wanted: {check.limit})." for check in failed),
+            fix="Train with fewer parameters, more cases or noise; or accept each by name with a reason: "
+            + " ".join(f"--accept {check.name}" for check in failed),
+        )
+
+
+def _describe(
+    state: StudyState,
+    known: list[Release],
+    sums: dict[str, str],
+    reason: str,
+    when: datetime,
+    checks: tuple[Check, ...],
+    accepted: dict[str, str],
+) -> Release:
     origin, protocol = state.origin, state.protocol
     parents = [r.version for r in known if origin is not None and r.sha256[NUMBERS] == origin.sha256]
     return Release(
@@ -214,6 +260,8 @@ def _describe(state: StudyState, known: list[Release], sums: dict[str, str], rea
         reason=reason,
         made=when.isoformat(timespec="seconds"),
         software=installed("fedmidline"),
+        checks=checks,
+        accepted=accepted,
     )
 
 

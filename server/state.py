@@ -63,12 +63,16 @@ class Selection(_Value):
 
     scores: every feature's, in catalogue order: mutual information in nats, or F where the protocol says anova_f.
     edges: (features, bins - 1) it was counted over.  ties: features of equal score at the cut, decided by name.
+    smallest_bin: fewest training cases in a bin of a signature feature; one_class_bins: bins of signature features with
+        cases of one class only; None without a table.
     """
 
     signature: tuple[str, ...]
     scores: Array
     edges: Array
     ties: tuple[str, ...]
+    smallest_bin: int | None = None
+    one_class_bins: int | None = None
 
 
 class Origin(_Value):

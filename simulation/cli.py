@@ -11,17 +11,20 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from client.site import read_settings_text
+from client.site import open_site, read_settings_text
+from client.tasks.load_cohort import load_cohort
 from common.command import new_command, run_command, say, screen
 from common.config.parse import parse_settings
 from common.config.protocol import Protocol
 from server.state import Exchange
+from simulation.attacks.command import attack
 from simulation.cohort.make_cohort import CohortSettings, make_cohort
 from simulation.compare import ARMS, compare
 from simulation.comparison import comparison
 from simulation.journal import Journal
 from simulation.many_splits import JOURNAL
 from simulation.partition import Partition
+from simulation.privacy_table import arms, privacy_table
 from simulation.replay import ReplaySettings
 from simulation.run_replay import Progress as ReplayProgress
 from simulation.run_replay import run_replay
@@ -35,6 +38,7 @@ __all__ = ["main"]
 
 app = new_command("Simulate a federation on one machine.")
 app.add_typer(statistics, name="statistics")
+app.command()(attack)
 
 RECOMMENDED = Path(__file__).resolve().parents[1] / "site_configs" / "protocols" / "recommended.yaml"
 
@@ -132,7 +136,8 @@ def compare_arms(
     Arms: fedsgd fedavg fedavgm fedadam fedyogi fedprox scaffold feddyn norm_clip coordinate_median trimmed_mean krum
     geometric_median; federated pooled alone one_shot; adamw adamw_pooled; equal inverse_variance; own_normalisation
     own_last_layer; radiomics_only visual_only t1ce_radiomics flair_radiomics; relu_none relu_paper_literal; hidden_64
-    channel_means random_projection; float32 float16 int8 low_rank low_rank_int8.
+    channel_means random_projection; float32 float16 int8 low_rank low_rank_int8; private_inf private_30 private_10
+    private_3 private_1 and private_radiomics_inf ... private_radiomics_1 (DP-SGD at that epsilon; see `privacy`).
 
     Example: fedmidline-sim compare --out runs/replay --arms federated,pooled,alone,fedavg,scaffold --seeds 10
     """
@@ -154,6 +159,43 @@ def compare_arms(
     (out / "compare.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
     say(table, _comparison(table), as_json=as_json)
     screen.print(f"written: {out / 'compare.json'}", soft_wrap=True)
+
+
+@app.command()
+def privacy(
+    out: Annotated[Path, typer.Option(help="folder of a finished replay, whose prepared cases are used")],
+    seeds: Annotated[int, typer.Option(min=1, help="splits of the cohort, numbered from 0")] = 10,
+    partition: Annotated[Partition, typer.Option(help="who holds which case")] = "scanner",
+    sites: Annotated[int, typer.Option(help="how many, unless by scanner")] = 3,
+    resume: Annotated[bool, typer.Option(help="take over what an earlier call has found")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Epsilon against AUC on small heads over several splits; writes privacy.json into the folder.
+
+    Differential privacy by DP-SGD at each site (docs/privacy.md), beside the same heads without it. What is finished
+    lies in compare.jsonl: a call that was stopped goes on.
+
+    Example: fedmidline-sim privacy --out runs/replay --seeds 10
+    """
+    journal, site, names = out / JOURNAL, out / "single-centre" / "site.yaml", arms()
+    if not resume:
+        journal.unlink(missing_ok=True)
+    with _bars() as bars:
+        bar = bars.add_task("arms", total=seeds * len(names))
+
+        def progress(seed: int, arm: str) -> None:
+            bars.update(bar, advance=1, description=f"seed {seed}: {arm}")
+
+        results = compare(
+            site, names, range(seeds), how=partition, sites=sites, progress=progress, journal=Journal(journal)
+        )
+    opened = open_site(site)
+    table = privacy_table(results, opened.protocol, len(load_cohort(opened, visual=False).test.table))
+    (out / "privacy.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
+    say(table, _privacy_table(table), as_json=as_json)
+    for sentence in table["says"]:
+        screen.print(sentence)
+    screen.print(f"written: {out / 'privacy.json'}", soft_wrap=True)
 
 
 @app.command(name="search")
@@ -318,6 +360,17 @@ def _search_table(table: dict[str, Any]) -> Table:
         values = (str(row["setting"][name]) for name in names)
         mark = "chosen" if row["setting"] == table["chosen"] else ""
         shown.add_row(*values, f"{row['mean']:.3f}", f"{row['se']:.3f}", f"{row['log_loss']:.3f}", mark)
+    return shown
+
+
+def _privacy_table(table: dict[str, Any]) -> Table:
+    shown = Table("head", "epsilon", "noise", "mean test AUC", "SD", "worst", "minus plain", "SE")
+    for row in table["rows"]:
+        spent = "clipped, no noise" if row["clipped"] else "no privacy"
+        spent = spent if row["target"] is None else f"{row['target']:g} (prv {row['epsilon_prv']:.2f})"
+        noise = f"{row['noise_multiplier']:.2f}" if row["target"] else "-"
+        figures = (f"{row[what]:.3f}" for what in ("mean", "sd", "worst"))
+        shown.add_row(row["head"], spent, noise, *figures, f"{row['minus_plain']:+.3f}", f"{row['se']:.3f}")
     return shown
 
 

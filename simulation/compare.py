@@ -31,6 +31,7 @@ from client.tasks.load_cohort import load_cohort
 from client.training.personal import personalised
 from client.training.score import safety_margins
 from client.visual_maps import VisualMaps
+from common.config.privacy import PrivacySettings, RecordLevelSettings
 from common.config.protocol import Protocol
 from common.config.training import Encoding, StrategyName
 from common.config.visual import VisualSettings
@@ -207,14 +208,24 @@ def _nothing(maps: VisualMaps) -> VisualMaps:
     return VisualMaps.of(np.zeros((len(maps), 1), np.float32))
 
 
-def _channel_means(replica: Replica) -> _Judged:
+def _with_channel_means(replica: Replica) -> Replica:
     channels = replica.protocol.visual.map_channels
 
     def average(maps: VisualMaps) -> VisualMaps:
         rows = [row.reshape(channels, -1).mean(axis=1, dtype=np.float64) for row in maps]
         return VisualMaps.of(np.array(rows, np.float32).reshape(len(maps), channels))
 
-    return _federated(_with_maps(replica, average))
+    return _with_maps(replica, average)
+
+
+def _private(replica: Replica, *, target: float | None, small: Callable[[Replica], Replica]) -> _Judged:
+    """DP-SGD on a small head, for all rounds to spend at most `target`; None clips, and adds no noise."""
+    noise = {"noise_multiplier": 0.0} if target is None else {"target_epsilon": target}
+    asked = RecordLevelSettings.model_validate({**PRIVATE, **noise})
+    changed = small(_with_training(replica, **PRIVATE_TRAINING))
+    protocol = changed.protocol.model_copy(update={"privacy": PrivacySettings(record_level=asked)})
+    run = federated_training(changed.sites, changed.start, protocol)
+    return _Judged({"": _margins(run.model, changed)}, float(np.mean(run.bytes_up)))
 
 
 def _projected(maps: VisualMaps) -> VisualMaps:
@@ -222,9 +233,13 @@ def _projected(maps: VisualMaps) -> VisualMaps:
     return VisualMaps.of(np.array(rows, np.float32))
 
 
+def _with_no_map(replica: Replica) -> Replica:
+    return _with_maps(replica, _nothing)
+
+
 def _radiomics_only(replica: Replica, sequence: str = "") -> _Judged:
     """No visual map; only features of one sequence where one is named (the others are made constant)."""
-    bare = _with_maps(replica, _nothing)
+    bare = _with_no_map(replica)
     if not sequence:
         return _federated(bare)
     kept = np.array([name.startswith(f"{sequence}_") for name in replica.training.table.names])
@@ -243,6 +258,9 @@ def _visual_only(replica: Replica) -> _Judged:
     return _federated(replace(replica, start=_fresh(replica.start.model_copy(update=nothing), replica.protocol)))
 
 
+EPSILONS = (30.0, 10.0, 3.0, 1.0)
+PRIVATE: dict[str, Any] = {"max_grad_norm": 1.0, "sampling_rate": 0.25, "delta": 1e-4}
+PRIVATE_TRAINING: dict[str, Any] = {"local_epochs": 1}
 ADAMW: dict[str, Any] = {"strategy": "fedavg", "optimiser": "adamw", "learning_rate": 1e-4}
 ARMS: dict[str, Arm] = {
     "federated": _federated,
@@ -259,10 +277,15 @@ ARMS: dict[str, Arm] = {
     "relu_none": partial(_with_head, relu="none"),
     "relu_paper_literal": partial(_with_head, relu="paper_literal"),
     "hidden_64": partial(_with_head, hidden=64),
-    "channel_means": _channel_means,
+    "channel_means": lambda replica: _federated(_with_channel_means(replica)),
     "random_projection": lambda replica: _federated(_with_maps(replica, _projected)),
     "own_normalisation": partial(_personal, personal="normalisation"),
     "own_last_layer": partial(_personal, personal="last_layer"),
     **{name: partial(_federated, weighting=name) for name in ("equal", "inverse_variance")},
     **{name: partial(_federated, encoding=name) for name in get_args(Encoding)},
+    **{
+        f"private{kind}_{word}": partial(_private, target=target, small=small)
+        for kind, small in (("", _with_channel_means), ("_radiomics", _with_no_map))
+        for word, target in [("inf", None), *((f"{epsilon:g}", epsilon) for epsilon in EPSILONS)]
+    },
 }

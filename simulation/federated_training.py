@@ -15,14 +15,16 @@ import torch
 
 from client.store.cohort import TrainingCases
 from client.tasks.train_round import SentUpdate, train_and_pack
-from client.training.local_task import LocalTask
+from client.training.local_task import LocalTask, Privately
 from client.training.personal import own_normalisation
 from client.training.variate import drift_of, next_variate
 from common.config.protocol import Protocol
 from common.messages.broadcast import received_weights, sent_change
 from common.messages.model import ModelState
 from common.messages.weight_update import unpack
+from common.privacy.noise import NoiseStream, repeatable_key
 from common.stats.class_weights import balanced_weights
+from server.strategy.site_level import private_mean
 from server.strategy.strategies import STRATEGIES
 from server.strategy.update import SiteUpdate, Weights
 from server.strategy.weighting import site_weights
@@ -34,7 +36,7 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 @dataclass(frozen=True)
 class FederatedRun:
-    """losses: pooled, of each round's incoming model; bytes_up: of one site's update, per round."""
+    """losses: pooled, of each round's incoming model, none under record-level privacy; bytes_up: of one site's update, per round."""
 
     model: ModelState
     losses: tuple[float, ...]
@@ -88,8 +90,13 @@ def federated_training(
             SiteUpdate(name, fitted[name], unpack(u.packed, model.weights), weights[name], shares[name] / total)
             for name, u in sent.items()
         ]
-        losses.append(sum(u.local.loss * u.local.cases for u in sent.values()) / sum(fitted.values()))
+        told = [(u.local.loss, u.local.cases) for u in sent.values() if u.local.loss is not None]
+        if told:
+            losses.append(sum(loss * n for loss, n in told) / sum(n for _, n in told))
         sizes.append(max(sum(part.nbytes for part in u.packed.parts.values()) for u in sent.values()))
+        if protocol.privacy.site_level is not None:
+            noise = NoiseStream(repeatable_key(protocol.seed, "server", number))
+            updates = [private_mean(updates, protocol.privacy.site_level, noise)]
         after, memory = STRATEGIES[training.strategy](model.weights, updates, memory, training, number)
         model = _with_weights(model, after)
     return FederatedRun(model, tuple(losses), tuple(sizes))
@@ -126,6 +133,10 @@ def _one_site(
         drift,
         threads=setting.threads,
     )
+    asked = protocol.privacy.record_level
+    if asked is not None:
+        noise = NoiseStream(repeatable_key(protocol.seed, name, number))
+        task = replace(task, private=Privately(asked, asked.multiplier(training), noise))
     sent = train_and_pack(task if training.validation_fraction else replace(task, gram=site.gram))
     site.gram = sent.local.gram
     if drift:

@@ -34,6 +34,8 @@ __all__ = ["ReplayFolder", "ReplaySettings", "build_sites", "federate", "prepare
 EVERYONE = "single-centre"
 OPEN_DOOR = {"min_cell": 0, "min_cases": 1, "rounding": 1}
 """Synthetic cases have nothing to hide; the report says which rules its sites had."""
+SIMULATED_BUDGET = {"epsilon": 1000.0, "noise": "repeatable"}
+"""So that a replay of a private protocol gives the same numbers again."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,7 @@ def _write_site(folder: ReplayFolder, path: Path, rows: list[dict[str, str]], na
             "workers": workers,
             "ethics_id": "synthetic",
             "egress": OPEN_DOOR,
+            "budget": SIMULATED_BUDGET,
         },
     )
 

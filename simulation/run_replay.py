@@ -24,6 +24,7 @@ from common.errors import Refused
 from server.reporting.content import CaseLine, StudyContent
 from server.reporting.evaluation import server_view
 from server.reporting.model_files import write_model
+from server.reporting.privacy import privacy_view
 from server.reporting.report import write_report
 from server.state import Exchange, StudyState
 from simulation.arms import compare_with_oracle, federated_arm, require_every_site, scored_arm
@@ -139,6 +140,7 @@ def _compare(
     sections = describe(folder, sites, settings, state, arms[0], everybody, stage=progress.stage)
     progress.stage(f"the same over {settings.splits} splits")
     sections["splits"] = many_splits(folder, settings, tell=lambda seed: progress.step(seed, settings.splits, "split"))
+    sections["privacy"] = privacy_view(protocol, state.rounds_done, from_release=False)
     selection = state.selection
     if selection is None:
         raise ValueError("the study is not finished")

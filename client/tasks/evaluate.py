@@ -6,6 +6,7 @@ import csv
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from client.device import choose_device
@@ -54,6 +55,8 @@ def answer(request: EvaluateRequest, site: Site) -> EvaluateReply:
             (name, view, label, repr(float(margin)))
             for name, label, margin in zip(cases.pseudonyms, altered.astype(int), margins, strict=True)
         ]
+    if protocol.privacy.record_level is not None:
+        histograms["train"] = np.zeros_like(histograms["train"])  # exact counts would tell what the noise hides
     _write_scores(scores_file(site, f"{request.study}-before" if request.before else request.study), rows)
     return EvaluateReply(site=site.settings.name, training=histograms["train"], test=histograms["test"])
 

@@ -37,6 +37,7 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
             fix="Install the study's protocol file at the site.",
         )
     if request.trains == "segmentation":
+        _require_no_promise(site)
         return _with_masks(site)
     phantom = _check_values(site)
     cohort = load_cohort(site, visual=False)
@@ -60,12 +61,25 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
     _remember_split(site, cohort.training.pseudonyms, cohort.test.pseudonyms)
     return QualifyReply(
         site=name,
-        training_cases=training,
+        # Labels of training cases are part of what record-level privacy hides; how many cases there are is not.
+        training_cases=training if protocol.privacy.record_level is None else (sum(training),),
         test_cases=_by_class(cohort.test.table.altered),
         batches=_batches(site, cohort),
         versions={"python": platform.python_version(), **_versions()},
         phantom=phantom,
     )
+
+
+def _require_no_promise(site: Site) -> None:
+    """Refused `privacy-not-for-segmentation`: its network has a million weights, and batches that cases share."""
+    if site.protocol.privacy.record_level is not None:
+        raise Refused(
+            "privacy-not-for-segmentation",
+            site=site.settings.name,
+            field="privacy.record_level",
+            problem="The protocol promises record-level privacy, which training the segmentation network does not keep.",
+            fix="Train the segmentation network under a protocol without privacy.record_level.",
+        )
 
 
 def _remember_split(site: Site, training: Iterable[str], test: Iterable[str]) -> None:

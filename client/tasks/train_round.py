@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
+import numpy as np
 import torch
 
 from client.device import choose_device
+from client.egress.budget import Booking, Spending
 from client.site import Site
+from client.store.cohort import TrainingCases
 from client.store.control_variates import ControlVariates
 from client.store.gram_store import GramStore
 from client.store.moments_store import MomentsStore
 from client.store.run_ledger import RunLedger
 from client.tasks.learning_encoder import backbone_of
 from client.tasks.load_cohort import load_cohort
-from client.training.local_task import LocalTask, LocalUpdate
+from client.tasks.open_budget import noise_of, open_budget
+from client.training.local_task import LocalTask, LocalUpdate, Privately
 from client.training.personal import own_normalisation
 from client.training.train import train_locally
 from client.training.variate import drift_of, next_variate
+from common.config.privacy import RecordLevelSettings
 from common.config.protocol import Protocol
+from common.errors import Refused
 from common.messages.broadcast import received_weights
 from common.messages.model import ModelState
+from common.messages.records import digest, to_records
 from common.messages.train_round import TrainRoundReply, TrainRoundRequest
 from common.messages.update_gate import check_changes
 from common.messages.weight_update import WeightUpdate, pack, unpack
@@ -81,13 +90,61 @@ def answer(request: TrainRoundRequest, site: Site) -> TrainRoundReply:
         threads=min(site.settings.workers or os.cpu_count() or 1, MOST_THREADS),
         backbone=backbone,
     )
+    if protocol.privacy.record_level is not None:
+        return _privately(protocol.privacy.record_level, task, request, cases, site)
     sent = _with_known_products(task, cases.keys, GramStore(site.settings.cache))
     if own:
         changes = unpack(sent.packed, model.weights)
         kept.keep(request.round, next_variate(changes, task, sent.local.cases))
+    return _reply(sent, task)
+
+
+def _privately(
+    asked: RecordLevelSettings, task: LocalTask, request: TrainRoundRequest, cases: TrainingCases, site: Site
+) -> TrainRoundReply:
+    """The round under record-level privacy: spent before the noise is drawn, noted before it leaves."""
+    if asked.delta * len(task.table) >= 1:
+        raise Refused(
+            "privacy-delta-too-large",
+            site=task.site,
+            field="privacy.record_level.delta",
+            problem="A delta of one over the number of training cases would allow to publish a case as it is.",
+            fix="Agree on a smaller delta, or leave the site out.",
+        )
+    budget = open_budget(site, lambda: datetime.now(UTC))
+    event = asked.event(task.training)
+    booking: Booking | None = budget.book(
+        Spending(request.action, request.study, request.fingerprint, request.round, _asked(task, cases), event)
+    )
+    while booking is not None:
+        private = Privately(asked, event.noise_multiplier, noise_of(booking, site))
+        reply = _reply(train_and_pack(replace(task, private=private)), task)
+        booking = budget.settle(booking, digest(to_records(reply)))
+    return reply
+
+
+def _asked(task: LocalTask, cases: TrainingCases) -> str:
+    """SHA-256 over all that a private update depends on but the noise: model, cases with their labels, and the way."""
+    model, found = task.model, hashlib.sha256()
+    parts: dict[str, Any] = {
+        **model.weights,
+        "radiomics_mean": model.radiomics_mean,
+        "radiomics_deviation": model.radiomics_deviation,
+        "visual_mean": model.visual_mean,
+        "visual_deviation": model.visual_deviation,
+        "altered": task.table.altered,
+    }
+    for text in (*cases.keys, *model.signature, *sorted(parts)):
+        found.update(f"{text}\n".encode())
+    for name in sorted(parts):
+        found.update(np.ascontiguousarray(parts[name]).tobytes())
+    return found.hexdigest()
+
+
+def _reply(sent: SentUpdate, task: LocalTask) -> TrainRoundReply:
     return TrainRoundReply(
-        site=name,
-        round=request.round,
+        site=task.site,
+        round=task.round_number,
         cases=sent.local.cases,
         loss=sent.local.loss,
         validation_cases=sent.local.validation_cases,

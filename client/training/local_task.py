@@ -16,16 +16,36 @@ from torch import Tensor, nn
 from client.training.backbone import Backbone
 from client.visual_maps import VisualMaps
 from common.config.modelling import HeadSettings
+from common.config.privacy import RecordLevelSettings
 from common.config.training import TrainingSettings
 from common.messages.model import ModelState
 from common.messages.weight_update import Change
 from common.networks.fused_head import CLASSES
+from common.privacy.noise import NoiseStream
 from common.seeds import stream
 from common.tables import FeatureTable, TrainingTable
 
-__all__ = ["LocalTask", "LocalUpdate", "batches", "local_optimiser", "mean_loss", "signature_values", "targets"]
+__all__ = [
+    "LocalTask",
+    "LocalUpdate",
+    "Privately",
+    "batches",
+    "local_optimiser",
+    "mean_loss",
+    "signature_values",
+    "targets",
+]
 
 Weights = Mapping[str, np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Privately:
+    """noise_multiplier: as the settings name it or as it follows from their target; noise: of this round, used up."""
+
+    settings: RecordLevelSettings
+    noise_multiplier: float
+    noise: NoiseStream
 
 
 @dataclass(frozen=True)
@@ -36,6 +56,7 @@ class LocalTask:
     empty for none.
     gram: X X' of these cases where it is known from an earlier round.  threads: change no bit.
     backbone: where the encoder learns; `visual` then holds the features under the incoming encoder.
+    private: what bounds and hides each case's part; None without differential privacy.
     """
 
     table: TrainingTable
@@ -52,11 +73,13 @@ class LocalTask:
     gram: np.ndarray[Any, Any] | None = None
     threads: int = 1
     backbone: Backbone | None = None
+    private: Privately | None = None
 
 
 @dataclass(frozen=True)
 class LocalUpdate:
-    """changes: new minus incoming weights; loss: of the incoming model; cases: trained on.
+    """changes: new minus incoming weights; loss: of the incoming model, None where it would tell of single cases;
+    cases: trained on.
 
     validation_loss: of the incoming model on the cases held out; None without any.
     gradient_variance: of one case's gradient, where sites are weighed by it.
@@ -64,7 +87,7 @@ class LocalUpdate:
     """
 
     changes: Mapping[str, Change]
-    loss: float
+    loss: float | None
     cases: int
     validation_loss: float | None = None
     validation_cases: int = 0

@@ -32,23 +32,38 @@ def train_locally(task: LocalTask) -> LocalUpdate:
             problem="The encoder learns from images, and there are only features here.",
             fix="Run it as a study over sites with prepared images, or set training.encoder_rate to 0.",
         )
+    if task.private is not None:
+        from client.training.private import train_private  # Opacus: two seconds that only private studies need
+
+        return _in_wire_form(train_private(task, task.private), task)
     held_out = _held_out(task)
     fitted, checked = _part(task, ~held_out), _part(task, held_out)
-    training = task.training
-    factored = training.wire_encoding.startswith("low_rank") and task.model.weights[BIG].size >= SMALL
-    tolerance = training.rank_tolerance if factored else None
+    training, tolerance = task.training, _rank_tolerance(task)
     update = train_gram(fitted, rank_tolerance=tolerance) if training.linear else train_plain(fitted)
-    if tolerance is not None:
-        changes: dict[str, Change] = {
-            name: factorise(change, tolerance) if isinstance(change, np.ndarray) and change.size >= SMALL else change
-            for name, change in update.changes.items()
-        }
-        update = replace(update, changes=changes)
+    update = _in_wire_form(update, task)
     if training.weighting == "inverse_variance":
         update = replace(update, gradient_variance=gradient_variance(fitted))
     if not held_out.any():
         return update
     return replace(update, validation_loss=_loss(checked), validation_cases=len(checked.table))
+
+
+def _rank_tolerance(task: LocalTask) -> float | None:
+    """Of the big layer's change; None where it travels whole."""
+    factored = task.training.wire_encoding.startswith("low_rank") and task.model.weights[BIG].size >= SMALL
+    return task.training.rank_tolerance if factored else None
+
+
+def _in_wire_form(update: LocalUpdate, task: LocalTask) -> LocalUpdate:
+    """Large changes as factors where the encoding wants them so."""
+    tolerance = _rank_tolerance(task)
+    if tolerance is None:
+        return update
+    changes: dict[str, Change] = {
+        name: factorise(change, tolerance) if isinstance(change, np.ndarray) and change.size >= SMALL else change
+        for name, change in update.changes.items()
+    }
+    return replace(update, changes=changes)
 
 
 def _held_out(task: LocalTask) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -19,6 +20,7 @@ from common.config.modelling import (
     SplitSettings,
 )
 from common.config.preprocessing import PreprocessingSettings
+from common.config.privacy import PrivacySettings
 from common.config.radiomics import RadiomicsSettings
 from common.config.segmentation import SegmentationSettings
 from common.config.training import TrainingSettings
@@ -37,6 +39,9 @@ FEATURES_VERSION = 3
 1: PyRadiomics on a cropped image, wrong in the wavelets of a tumour that touches the image's border; 2: our engine;
 3: the cube's centre is rounded upwards, where halves went to the even voxel."""
 
+
+LARGEST_PRIVATE_HEAD = 65_536
+"""Weights of the big layer: 256 features and 256 hidden units; the default for `pooled` is 2,560."""
 
 NOT_MADE_BY = {"segmentation": {"review", "second_reader_fraction", "training"}}
 
@@ -59,6 +64,7 @@ class Protocol(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     federation: FederationSettings = FederationSettings()
     egress: EgressFloor = EgressFloor()
+    privacy: PrivacySettings = PrivacySettings()
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -82,7 +88,54 @@ class Protocol(Settings):
             )
         if self.federation.secure_aggregation:
             self._require_sums_only()
+        if self.privacy.record_level is not None:
+            self._require_bounded_cases()
+        if self.privacy.site_level is not None:
+            self._require_bounded_sites()
         return self
+
+    def _require_bounded_cases(self) -> None:
+        """Under record-level privacy nothing of the training may tell of a case but by its clipped gradient."""
+        training, weights = self.training, self.visual.length * self.head.hidden
+        needs = {
+            f"a small head: noise over {weights:,} weights is {math.sqrt(weights):,.0f} times as long as over one, and a "
+            "case's gradient is no longer than max_grad_norm; take visual.variant pooled, random_projection or none": (
+                weights <= LARGEST_PRIVATE_HEAD
+            ),
+            "training.encoder_rate 0: its million weights drown in noise likewise": not training.encoder_rate,
+            "another training.strategy than scaffold and feddyn, whose variates carry a round's noise into every step of "
+            "all later rounds": not training.keeps_variate,
+            "training.class_weights false: they are counts of labels without noise": not training.class_weights,
+            "training.weighting cases or equal: a variance of gradients is told without noise": (
+                training.weighting != "inverse_variance"
+            ),
+            "training.validation_fraction 0: the loss of the held-out cases is told without noise": (
+                not training.validation_fraction
+            ),
+            "training.personal none: a site's own part depends on its cases without a bound": training.personal
+            == "none",
+            "harmonisation.method none: a site's own fit moves every case's features with each other's, so that clipping "
+            "one case's gradient does not bound its influence": self.harmonisation.method == "none",
+        }
+        missing = [need for need, met in needs.items() if not met]
+        if missing:
+            raise ValueError(f"privacy.record_level needs {'; '.join(missing)}")
+
+    def _require_bounded_sites(self) -> None:
+        needs = {
+            f"training.strategy among {', '.join(MEANS)}: only a mean of clipped updates is bounded": (
+                self.training.strategy in MEANS
+            ),
+            "training.weighting equal: the number of a site's cases would scale its share": (
+                self.training.weighting == "equal"
+            ),
+            "federation.secure_aggregation false: the server must clip each site's update": (
+                not self.federation.secure_aggregation
+            ),
+        }
+        missing = [need for need, met in needs.items() if not met]
+        if missing:
+            raise ValueError(f"privacy.site_level needs {'; '.join(missing)}")
 
     def _require_sums_only(self) -> None:
         """Under secure aggregation the server has sums, so nothing may need a single site's numbers."""

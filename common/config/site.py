@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from common.config.base import Settings
 from common.config.egress import EgressSettings
+from common.config.privacy import BudgetSettings
 
 __all__ = ["SiteSettings"]
 
@@ -29,6 +30,7 @@ class SiteSettings(Settings):
     ethics_id, consent_basis, approval_date: of the approval under which the cases are used (METHOD R8); accrual_start
     and accrual_end: months of the first and the last case (R2).
     egress: what the door lets out; the defaults are strict (common/config/egress.py).
+    budget: of differential privacy, where a protocol has it (common/config/privacy.py).
     ethics: `refuse` answers no study while one of the three is missing; `warn` only says so.  Synthetic cases need
     no approval: their ethics_id is `synthetic`.
     """
@@ -47,6 +49,7 @@ class SiteSettings(Settings):
     accrual_start: Annotated[str, Field(pattern=r"^(\d{4}-\d{2})?$")] = ""
     accrual_end: Annotated[str, Field(pattern=r"^(\d{4}-\d{2})?$")] = ""
     egress: EgressSettings = EgressSettings()
+    budget: BudgetSettings = BudgetSettings()
 
     def missing_ethics(self) -> tuple[str, ...]:
         """Names of the fields of R8 that are empty."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
+import numpy as np
+
 from common.messages.base import Array, Reply, Request, StudyName
 from common.messages.model import ModelState
 from common.privacy.disclosure import Disclosure
@@ -31,7 +33,7 @@ class EvaluateRequest(Request):
 
 
 class EvaluateReply(Reply):
-    """Counts per cell: (not altered, altered) x cells."""
+    """Counts per cell: (not altered, altered) x cells; of no training case under record-level privacy."""
 
     sums: ClassVar[Mapping[str, FixedPoint]] = {"training": COUNTS, "test": COUNTS}
     training: Array
@@ -39,4 +41,5 @@ class EvaluateReply(Reply):
 
     def discloses(self) -> Disclosure:
         """Fine cells by class are the ROC curve's own points (Matthews and Harel 2013)."""
-        return Disclosure(counts={"training": self.training, "test": self.test}, by_label=True)
+        training = {"training": self.training} if np.any(self.training) else {}
+        return Disclosure(counts={**training, "test": self.test}, by_label=True)

@@ -49,7 +49,9 @@ class TrainRoundReply(Reply):
 
     gradient_variance: of one case, where the protocol weighs by it.
 
-    Version 2 carries an encoded update and its round; version 3 the variance.
+    loss: None under record-level privacy, which has no bound for it.
+
+    Version 2 carries an encoded update and its round; version 3 the variance; version 4 may keep the loss.
     """
 
     sums: ClassVar[Mapping[str, FixedPoint]] = {
@@ -61,17 +63,17 @@ class TrainRoundReply(Reply):
     }
     """Losses and changes are weighted by their cases, so that the totals give the means."""
 
-    schema_version: Literal[3] = 3  # type: ignore[assignment]  # each message counts its own versions
+    schema_version: Literal[4] = 4  # type: ignore[assignment]  # each message counts its own versions
     round: int
     cases: int
-    loss: float
+    loss: float | None = None
     validation_cases: int = 0
     validation_loss: float | None = None
     gradient_variance: float | None = None
     update: WeightUpdate
 
     def discloses(self) -> Disclosure:
-        """An update and two mean losses."""
+        """An update and, at most, two mean losses."""
         return Disclosure(cases={"cases": self.cases, "validation_cases": self.validation_cases})
 
     def summands(self) -> dict[str, tuple[Any, float]]:
@@ -79,7 +81,7 @@ class TrainRoundReply(Reply):
         changes = {f"update:{name}": (part, float(self.cases)) for name, part in self.update.parts.items()}
         return {
             "cases": (self.cases, 1.0),
-            "loss": (self.loss, float(self.cases)),
+            "loss": (self.loss or 0.0, float(self.cases)),
             "validation_cases": (self.validation_cases, 1.0),
             "validation_loss": (self.validation_loss or 0.0, float(self.validation_cases)),
             **changes,
@@ -91,6 +93,8 @@ class TrainRoundReply(Reply):
         if not isinstance(request, TrainRoundRequest):
             raise TypeError("the answer to a training round")
         cases, held_out = int(totals["cases"]), int(totals["validation_cases"])
+        # A cross-entropy is above zero: a total of exactly zero is of sites that told none.
+        loss = float(totals["loss"]) / max(cases, 1) or None
         changes = {name.partition(":")[2]: total for name, total in totals.items() if name.startswith("update:")}
         parts = {
             name: np.divide(total, max(cases, 1), out=np.empty(total.shape, np.float32), casting="same_kind")
@@ -100,7 +104,7 @@ class TrainRoundReply(Reply):
             site=site,
             round=request.round,
             cases=cases,
-            loss=float(totals["loss"]) / max(cases, 1),
+            loss=loss,
             validation_cases=held_out,
             validation_loss=float(totals["validation_loss"]) / held_out if held_out else None,
             update=WeightUpdate(encoding="float32", parts=parts),

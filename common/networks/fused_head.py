@@ -7,6 +7,7 @@ Both sides build it from the same settings; the first weights come from the stud
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -41,14 +42,19 @@ class FusedHead(nn.Module):
 
     def forward(self, visual: Tensor, radiomics: Tensor) -> Tensor:
         """Logits, in the order of CLASSES."""
-        return fused_logits(self.visual(visual), radiomics, self.fusion.weight, self.fusion.bias, self.relu)
+        # Through the layer itself: gradients of single cases are taken where it is called (client/training/private.py).
+        return _logits(self.visual(visual), radiomics, self.fusion, self.relu)
 
 
 def fused_logits(hidden: Tensor, radiomics: Tensor, weight: Tensor, bias: Tensor, relu: Relu) -> Tensor:
     """The head after its big layer: (cases, hidden), (cases, radiomics) -> logits (cases, 2)."""
+    return _logits(hidden, radiomics, lambda fused: nn.functional.linear(fused, weight, bias), relu)
+
+
+def _logits(hidden: Tensor, radiomics: Tensor, last: Callable[[Tensor], Tensor], relu: Relu) -> Tensor:
     if relu == "visual":
         hidden = torch.relu(hidden)
-    logits = nn.functional.linear(torch.cat([hidden, radiomics], dim=1), weight, bias)
+    logits = last(torch.cat([hidden, radiomics], dim=1))
     return torch.relu(logits) if relu == "paper_literal" else logits
 
 

@@ -75,7 +75,7 @@ def _concluded(state: StudyState, progress: _Progress) -> StudyState:
         exact = {"lower": cells.lower, "altered": cells.altered, "not_altered": cells.not_altered}
     return state.evolve(
         scratch=None,
-        histograms={"training": progress.training, "test": test},
+        histograms={**({"training": progress.training} if np.any(progress.training) else {}), "test": test},
         site_histograms={} if ALL_SITES in progress.test else progress.test,
         score_cells=exact,
     )

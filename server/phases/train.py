@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -16,10 +17,12 @@ from common.messages.update_gate import check_cases, check_changes, check_round,
 from common.messages.visual_moments import UNKNOWN, moments_digest, without_moments
 from common.messages.weight_update import open_update
 from common.networks.first_weights import first_weights
+from common.privacy.noise import KEY_BYTES, NoiseStream
 from common.seeds import stream
 from common.stats.class_weights import balanced_weights
 from server.phases.base import Phase
 from server.state import ALL_SITES, StudyState
+from server.strategy.site_level import private_mean
 from server.strategy.strategies import STRATEGIES
 from server.strategy.update import PackedChanges, SiteUpdate, Weights
 from server.strategy.weighting import site_weights
@@ -79,8 +82,13 @@ class Train(Phase):
         """Merge the changes; keep the best weights so far where the protocol stops early."""
         training, before = state.protocol.training, state.weights or _first_weights(state)
         updates = [reply for reply in replies.values() if isinstance(reply, TrainRoundReply)]
+        merged = _site_updates(state, updates, before)
+        if state.protocol.privacy.site_level is not None:
+            # The one step of a phase that is not repeatable: a seed that the sites know would hide nothing from them.
+            noise = NoiseStream(secrets.token_bytes(KEY_BYTES))
+            merged = [private_mean(merged, state.protocol.privacy.site_level, noise)]
         after, memory = STRATEGIES[training.strategy](
-            before, _site_updates(state, updates, before), state.strategy_memory, training, state.rounds_done + 1
+            before, merged, state.strategy_memory, training, state.rounds_done + 1
         )
         state = state.evolve(weights=dict(after), strategy_memory=dict(memory), rounds_done=state.rounds_done + 1)
         return _stop_early(state, before) if training.patience else state

@@ -34,6 +34,7 @@ SECTIONS: dict[str, Any] = {
     "leave_one_site_out": {},
     "splits": {},
     "retraining": {},
+    "privacy": {},
 }
 """Sections that a report without cases leaves empty."""
 TEMPLATE = Path(__file__).parent / "template.html"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from client.site import open_site
 from common.errors import ConfigError
 from simulation.compare import ARMS, ArmResult, compare
 from simulation.comparison import comparison, verdict
 from simulation.journal import Journal
 from simulation.many_splits import many_splits
+from simulation.privacy_table import HEADS, arms, privacy_table
 from simulation.replay import ReplayFolder, ReplaySettings
 from tests.builders import small_protocol, write_site
 
@@ -114,3 +118,21 @@ def test_the_main_comparison_over_splits(everyone, tmp_path):
     assert len(found["verdict"]) == 4
     assert sum(bool(line) for line in (tmp_path / "compare.jsonl").read_text().splitlines()) == 6
     assert many_splits(folder, ReplaySettings(splits=0)) == {}
+
+
+def test_the_private_arms_make_a_table_of_epsilon_and_auc(everyone):
+    """Clipping alone hardly hurts here, more privacy needs more noise, and the words go by the figures."""
+    protocol = open_site(everyone).protocol
+
+    table = privacy_table(compare(everyone, arms(), [0, 1]), protocol, 12)
+
+    for head in HEADS:
+        rows = [row for row in table["rows"] if row["head"] == head]
+        assert [row["target"] for row in rows] == [None, None, 30.0, 10.0, 3.0, 1.0]
+        noise = [row["noise_multiplier"] for row in rows[1:]]
+        assert noise == sorted(noise)
+        assert all(row["epsilon_prv"] <= row["target"] for row in rows[2:])
+        assert rows[0]["minus_plain"] == 0.0
+    assert len(table["says"]) == len(HEADS) + 1
+    assert "fixed" not in " ".join(table["told_without_noise"])
+    json.dumps(table, allow_nan=False)

@@ -21,13 +21,17 @@ from common.errors import InputError, ProtocolMismatch, Refused
 from server.app import open_study
 from server.checkpoint import CHECKPOINT
 from server.cli import app as study_app
+from server.release_checks import CHECKS
 from server.releases import add_release, current_version, list_releases, moves_of, read_release, roll_back
+from server.reporting.privacy import privacy_view
 from server.withdrawal import affected_by, rerun_study
 from simulation.engines import run_local
 from tests.builders import small_protocol, write_federation, write_site
 
 WHEN = datetime(2026, 3, 1, tzinfo=UTC)
 SIZES = {"aachen": 40, "bern": 48, "cork": 40}
+SMALL = tuple(CHECKS)
+"""Invented cases have nothing to hide; tests/unit/test_release_checks.py has the checks."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,7 @@ def finished(tmp_path_factory):
     home = tmp_path_factory.mktemp("consortium")
     federation = write_federation(home, small_protocol(), SIZES)
     state = run_local(federation.study, list(federation.sites.values()))
-    add_release(home / "releases", state, reason="first", when=WHEN)
+    add_release(home / "releases", state, reason="first", when=WHEN, accept=SMALL)
     return home, federation, state
 
 
@@ -76,7 +80,7 @@ def test_a_release_says_where_it_comes_from(place):
 def test_the_same_model_is_released_once(place):
     folder, _, state = place
 
-    again = add_release(folder, state, reason="again", when=WHEN)
+    again = add_release(folder, state, reason="again", when=WHEN, accept=SMALL)
 
     assert again == read_release(folder, 1)
     assert len(list_releases(folder)) == 1
@@ -87,7 +91,7 @@ def test_roll_back_and_forth(place):
     folder, _, state = place
     with pytest.raises(Refused, match="nothing-to-roll-back-to"):
         roll_back(folder, to=None, reason="?", when=WHEN)
-    add_release(folder, state.evolve(study="second"), reason="second", when=WHEN)
+    add_release(folder, state.evolve(study="second"), reason="second", when=WHEN, accept=SMALL)
 
     assert current_version(folder) == 2
     assert roll_back(folder, to=None, reason="v2 is worse", when=WHEN).version == 1
@@ -100,7 +104,7 @@ def test_roll_back_and_forth(place):
 
 def test_a_damaged_version_cannot_be_put_in_force(place):
     folder, _, state = place
-    add_release(folder, state.evolve(study="second"), reason="second", when=WHEN)
+    add_release(folder, state.evolve(study="second"), reason="second", when=WHEN, accept=SMALL)
     numbers = folder / "v0001" / "model.safetensors"
     numbers.write_bytes(numbers.read_bytes()[:-1] + b"x")
 
@@ -115,18 +119,18 @@ def test_a_crash_while_a_version_is_written_leaves_no_version(place, monkeypatch
     second = state.evolve(study="second")
     monkeypatch.setattr("server.releases.Release.model_dump_json", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        add_release(folder, second, reason="second", when=WHEN)
+        add_release(folder, second, reason="second", when=WHEN, accept=SMALL)
     monkeypatch.undo()
 
     assert [r.version for r in list_releases(folder)] == [1]
     assert current_version(folder) == 1
-    assert add_release(folder, second, reason="second", when=WHEN).version == 2
+    assert add_release(folder, second, reason="second", when=WHEN, accept=SMALL).version == 2
 
 
 def test_an_unfinished_study_is_not_released(place):
     folder, _, state = place
     with pytest.raises(Refused, match="study-not-finished"):
-        add_release(folder, state.evolve(finished=False), reason="?", when=WHEN)
+        add_release(folder, state.evolve(finished=False), reason="?", when=WHEN, accept=SMALL)
 
 
 def test_a_new_site_joins_a_released_model(place, tmp_path):
@@ -137,7 +141,7 @@ def test_a_new_site_joins_a_released_model(place, tmp_path):
 
     state = run_local(study, [*federation.sites.values(), dublin])
 
-    assert state.status() == "completed"
+    assert state.status() == "completed", [(e.action, e.round, e.codes) for e in state.exchanges]
     assert {"baseline", "train", "evaluate", "qualify"} == {e.phase for e in state.exchanges}
     assert (state.origin.study, state.origin.version) == ("trial", 1)
     assert state.selection.signature == first.selection.signature
@@ -150,7 +154,7 @@ def test_a_new_site_joins_a_released_model(place, tmp_path):
     # The old sites' test cases under the released model are exactly what the first study saw.
     for site in SIZES:
         np.testing.assert_array_equal(state.before[site], first.site_histograms[site])
-    made = add_release(folder, state, reason="with dublin", when=WHEN)
+    made = add_release(folder, state, reason="with dublin", when=WHEN, accept=SMALL)
     assert (made.version, made.parent) == (2, 1)
 
 
@@ -276,12 +280,12 @@ def test_a_site_that_leaves(place, tmp_path):
     """The run without it equals a study that never expected it; versions that come from it are named, with descendants."""
     folder, federation, state = place
     child = state.evolve(study="child", origin=None)
-    add_release(folder, child, reason="unrelated", when=WHEN)
+    add_release(folder, child, reason="unrelated", when=WHEN, accept=SMALL)
     second = run_local(
         write_study(tmp_path / "runs" / "second", federation, SIZES, start=str(folder / "v0001")),
         list(federation.sites.values()),
     )
-    add_release(folder, second, reason="goes on", when=WHEN)
+    add_release(folder, second, reason="goes on", when=WHEN, accept=SMALL)
     shutil.copytree(federation.study.parent, tmp_path / "runs" / "trial")
 
     found = {run["study"]: run for run in affected_by(tmp_path / "runs", site="cork", releases=folder)}
@@ -347,12 +351,16 @@ def test_release_commands(place, monkeypatch, capsys):
 
     added = call(
         study_app, monkeypatch, capsys, "release", "add", "--study", federation.study.parent, "--releases", folder,
-        "--reason", "again",
+        "--reason", "again", *(word for name in SMALL for word in ("--accept", name)),
     )  # fmt: skip
+    checked = call(study_app, monkeypatch, capsys, "release", "check", "--study", federation.study.parent)
     listed = call(study_app, monkeypatch, capsys, "release", "list", "--releases", folder)
     shown = call(study_app, monkeypatch, capsys, "release", "show", "--releases", folder)
 
     assert added["version"] == listed["current"] == 1
+    assert checked["checks"] == added["checks"]
+    assert {c["name"] for c in checked["checks"] if not c["passed"]} == set(added["accepted"])
+    assert {"degrees-of-freedom", "memorised-cases"} <= set(added["accepted"])
     assert shown == listed["versions"][0] == added
     with pytest.raises(SystemExit) as ended:
         call(study_app, monkeypatch, capsys, "release", "rollback", "--releases", folder, "--reason", "?", raw=True)
@@ -370,3 +378,35 @@ def call(app, monkeypatch, capsys, *words, raw=False):
         raise ended.value
     assert ended.value.code == 0, printed.err
     return json.loads(printed.out)
+
+
+def test_retraining_with_privacy_spends_only_in_training(place, tmp_path):
+    """The released statistics and signature stay, so nothing but the private rounds asks for training cases; the study
+    goes on from the released weights.
+    """
+    releases, federation, first = place
+    settings = federation.protocol.model_dump(mode="json")
+    settings["federation"]["timeout_s"] = 600  # a busy machine takes its time to load Opacus
+    settings["privacy"] = {"record_level": {"noise_multiplier": 4.0, "sampling_rate": 0.5}}
+    study = write_study(tmp_path / "private", federation, SIZES, start=str(releases))
+    files = [study.parent / "protocol.yaml", *(path.parent / "protocol.yaml" for path in federation.sites.values())]
+    before = [path.read_text() for path in files]
+    try:
+        for path in files:
+            path.write_text(yaml.safe_dump(settings))
+        state = run_local(study, list(federation.sites.values()))
+    finally:
+        for path, text in zip(files, before, strict=True):
+            path.write_text(text)
+
+    assert state.status() == "completed", [(e.action, e.round, e.codes) for e in state.exchanges]
+    assert {e.action for e in state.exchanges} == {"qualify", "evaluate", "train_round"}
+    assert state.selection.signature == first.selection.signature
+    told = privacy_view(state.protocol, state.rounds_done, from_release=True)["record_level"]
+    assert told["told_without_noise"] == ["how many training cases each site has"]
+    assert 0 < told["epsilon"]["prv"] < told["epsilon"]["rdp"]
+    for path in federation.sites.values():
+        ledger = open_site(path).settings.cache / "budget" / f"{path.parent.name}.jsonl"
+        spent = [line for line in map(json.loads, ledger.read_text().splitlines()) if line["event"] == "spent"]
+        assert [line["study"] for line in spent] == ["private"] * state.rounds_done
+        assert spent[-1]["epsilon"] == pytest.approx(told["epsilon"]["rdp"])

@@ -1,0 +1,95 @@
+"""privacy: differential privacy of a study: what is clipped, how much noise is added (METHOD R49, R58).
+
+record_level: each case's gradient is clipped and noise is added at its own site (DP-SGD: Abadi et al. 2016, arXiv
+1607.00133), which bounds what the training tells of one case, to the server, too.  site_level: each site's update is
+clipped and the server adds noise to their sum (McMahan et al. 2018, arXiv 1710.06963), which bounds what the model tells
+of a whole site, to everyone but the server.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from common.config.base import Settings
+from common.config.training import TrainingSettings
+from common.privacy.accounting import GaussianEvent, calibrate
+
+__all__ = ["BudgetSettings", "PrivacySettings", "RecordLevelSettings", "SiteLevelSettings"]
+
+Delta = Annotated[float, Field(gt=0, lt=0.1)]
+
+
+class RecordLevelSettings(Settings):
+    """Every local step takes each training case with probability `sampling_rate`, clips its gradient (over all weights
+    together) to the length `max_grad_norm`, adds Gaussian noise of standard deviation noise_multiplier x max_grad_norm
+    to the sum and divides by the expected number of cases.  A round has local_epochs / sampling_rate such steps
+    (fedsgd: one); training.batch_size is not read.
+
+    target_epsilon: instead of noise_multiplier: noise for all rounds together to spend at most this at `delta`.
+    delta: a site refuses unless it is below 1 / its training cases.
+    """
+
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    noise_multiplier: Annotated[float, Field(ge=0)] | None = None
+    target_epsilon: Annotated[float, Field(gt=0, le=1000)] | None = None
+    sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.25
+    delta: Delta = 1e-4
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> RecordLevelSettings:
+        if (self.noise_multiplier is None) == (self.target_epsilon is None):
+            raise ValueError("name either noise_multiplier or target_epsilon")
+        return self
+
+    def multiplier(self, training: TrainingSettings) -> float:
+        """The noise multiplier, as named or as the target asks for over all rounds; the latter takes seconds."""
+        if self.noise_multiplier is not None or self.target_epsilon is None:
+            return self.noise_multiplier or 0.0
+        return calibrate(self.target_epsilon, self.delta, self.sampling_rate, training.rounds * self.steps(training))
+
+    def event(self, training: TrainingSettings, rounds: int = 1) -> GaussianEvent:
+        """What so many rounds do to every case of a site."""
+        return GaussianEvent(self.multiplier(training), self.sampling_rate, rounds * self.steps(training))
+
+    def steps(self, training: TrainingSettings) -> int:
+        """Noisy steps of one round."""
+        if training.strategy == "fedsgd":
+            return 1
+        return max(1, round(training.local_epochs / self.sampling_rate))
+
+
+class SiteLevelSettings(Settings):
+    """Each site's update is clipped to the length `largest_update`; noise of standard deviation noise_multiplier x
+    largest_update is added to their sum, and the mean over the sites, each counting alike, is what the strategy merges.
+
+    With few sites it costs more than it gives: epsilon below 10 over 20 rounds needs noise as large as an update.
+    """
+
+    largest_update: Annotated[float, Field(gt=0)] = 1.0
+    noise_multiplier: Annotated[float, Field(ge=0)] = 1.0
+    delta: Delta = 1e-2
+
+
+class PrivacySettings(Settings):
+    """None: not done.
+
+    epsilon_limit: what a site may spend on its cases in all, if its own file does not say less.
+    """
+
+    record_level: RecordLevelSettings | None = None
+    site_level: SiteLevelSettings | None = None
+    epsilon_limit: Annotated[float, Field(gt=0)] | None = None
+
+
+class BudgetSettings(Settings):
+    """A site's own: what all studies together may spend on its cases; the stricter of this and the protocol's holds.
+
+    noise: `secret` is drawn from the operating system and kept in the cache; `repeatable` follows from the protocol's
+    seed, which everybody knows: for simulated cases only, whose runs shall repeat.
+    """
+
+    epsilon: Annotated[float, Field(gt=0)] = 10.0
+    delta: Delta = 1e-4
+    noise: Literal["secret", "repeatable"] = "secret"
