@@ -20,15 +20,16 @@ from typer.testing import CliRunner
 from client.cli import app as commands
 from client.egress.budget import Budget, BudgetLimit, Spending
 from client.site import open_site
-from client.tasks import train_round
+from client.tasks import qualify, train_round
 from client.tasks.open_budget import limit_of, noise_of
 from common.config.protocol import Protocol
 from common.errors import QuorumLost, Refused
+from common.messages.qualify import QualifyRequest
 from common.messages.train_round import TrainRoundRequest
 from common.messages.visual_moments import moments_digest
 from common.privacy.accounting import GaussianEvent, epsilon_of
 from simulation.engines import run_local
-from tests.builders import small_protocol, write_federation, write_site
+from tests.builders import small_protocol, sum_securely, write_federation, write_site
 
 ROOT = Path(__file__).parents[2]
 EVENT = GaussianEvent(2.0, 0.25, 20)
@@ -262,3 +263,29 @@ def test_a_delta_that_would_let_a_case_be_published_is_refused(tmp_path):
 
     with pytest.raises(QuorumLost, match="privacy-delta-too-large"):
         run_local(federation.study, list(federation.sites.values()))
+
+
+def test_privacy_and_secure_sums_go_together(tmp_path):
+    """The server reads the sum of noisy updates only; nobody tells a loss, and the sum does not invent one."""
+    plain = private_protocol().model_dump(mode="json")
+    plain["training"] |= {"encoding": "float32", "rounds": 2}
+    federation = write_federation(tmp_path, Protocol.model_validate(plain), {"aachen": 24, "bern": 20, "cork": 20})
+    federation = sum_securely(federation)
+
+    state = run_local(federation.study, list(federation.sites.values()))
+
+    assert state.status() == "completed"
+    assert state.rounds_done == 2
+    assert {e.loss for e in state.exchanges} == {None}
+    assert set(state.histograms) == {"test"}
+
+
+def test_the_segmentation_network_does_not_train_under_a_promise_it_cannot_keep(tmp_path):
+    protocol = private_protocol()
+    site = open_site(write_site(tmp_path, "aachen", protocol, 12, seed=1))
+    asked = QualifyRequest(
+        fingerprint=protocol.fingerprint(), protocol=protocol.model_dump(mode="json"), trains="segmentation"
+    )
+
+    with pytest.raises(Refused, match="privacy-not-for-segmentation"):
+        qualify.answer(asked, site)
