@@ -28,6 +28,7 @@ from common.messages.qualify import QualifyRequest
 from common.messages.train_round import TrainRoundRequest
 from common.messages.visual_moments import moments_digest
 from common.privacy.accounting import GaussianEvent, epsilon_of
+from server.cli import app as coordinator
 from simulation.engines import run_local
 from tests.builders import small_protocol, sum_securely, write_federation, write_site
 
@@ -230,6 +231,23 @@ def test_the_command_shows_what_is_spent(study):
     assert (told["limit"], told["delta"], told["whole"]) == (10.0, 1e-4, True)
     assert told["epsilon"]["prv"] == epsilon_of([GaussianEvent(2.0, 0.5, 4)] * 3, 1e-4)
     assert len(told["spent"]) == 3
+
+
+def test_the_studys_report_says_what_is_promised_and_what_is_not(study, tmp_path):
+    federation, state = study
+
+    result = CliRunner().invoke(
+        coordinator, ["report", "--study", str(federation.study.parent), "--out", str(tmp_path / "report")]
+    )
+
+    assert result.exit_code == 0, result.output
+    told = json.loads((tmp_path / "report" / "report.json").read_text())["privacy"]["record_level"]
+    assert told["rounds"] == state.rounds_done == 3
+    assert told["epsilon"]["prv"] == epsilon_of([GaussianEvent(2.0, 0.5, 12)], 1e-4)
+    assert any("selected" in words for words in told["told_without_noise"])
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "Differential privacy" in page
+    assert "Told without noise, and not covered by it: how many training cases each site has" in page
 
 
 @pytest.mark.parametrize(
