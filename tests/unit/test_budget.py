@@ -24,6 +24,7 @@ from client.tasks import qualify, train_round
 from client.tasks.open_budget import limit_of, noise_of
 from common.config.protocol import Protocol
 from common.errors import QuorumLost, Refused
+from common.messages.harmoniser import Harmoniser
 from common.messages.qualify import QualifyRequest
 from common.messages.train_round import TrainRoundRequest
 from common.messages.visual_moments import moments_digest
@@ -212,6 +213,17 @@ def test_the_same_request_gives_the_same_reply_and_a_changed_cohort_another(stud
     assert first.loss is None
     train_round.answer(request.model_copy(update={"round": 2}), site)
     assert len(spent(book)) == before + 2
+
+
+def test_a_server_cannot_have_cases_moved_by_each_other_under_the_promise(study):
+    federation, state = study
+    model = state.model().model_copy(update={"harmoniser": Harmoniser(method="site_zscore")})
+    request = TrainRoundRequest(
+        fingerprint=federation.protocol.fingerprint(), study="sly", round=1, model=model, moments=moments_digest(model)
+    )
+
+    with pytest.raises(Refused, match="privacy-harmonised"):
+        train_round.answer(request, open_site(federation.sites["bern"]))
 
 
 def test_a_site_without_budget_is_named_and_the_study_stops_resumable(tmp_path):
