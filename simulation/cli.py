@@ -137,7 +137,8 @@ def compare_arms(
     geometric_median; federated pooled alone one_shot; adamw adamw_pooled; equal inverse_variance; own_normalisation
     own_last_layer; radiomics_only visual_only t1ce_radiomics flair_radiomics; relu_none relu_paper_literal; hidden_64
     channel_means random_projection; float32 float16 int8 low_rank low_rank_int8; private_inf private_30 private_10
-    private_3 private_1 and private_radiomics_inf ... private_radiomics_1 (DP-SGD at that epsilon; see `privacy`).
+    private_3 private_1 private_0.3 private_0.1 private_0 and private_radiomics_inf ... private_radiomics_0 (DP-SGD at
+    that epsilon; see `privacy`).
 
     Example: fedmidline-sim compare --out runs/replay --arms federated,pooled,alone,fedavg,scaffold --seeds 10
     """
@@ -367,7 +368,8 @@ def _privacy_table(table: dict[str, Any]) -> Table:
     shown = Table("head", "epsilon", "noise", "mean test AUC", "SD", "worst", "minus plain", "SE")
     for row in table["rows"]:
         spent = "clipped, no noise" if row["clipped"] else "no privacy"
-        spent = spent if row["target"] is None else f"{row['target']:g} (prv {row['epsilon_prv']:.2f})"
+        if row["target"] is not None:
+            spent = f"{row['target']:g} (prv {row['epsilon_prv']:.2f})" if row["target"] else "0: untrained"
         noise = f"{row['noise_multiplier']:.2f}" if row["target"] else "-"
         figures = (f"{row[what]:.3f}" for what in ("mean", "sd", "worst"))
         shown.add_row(row["head"], spent, noise, *figures, f"{row['minus_plain']:+.3f}", f"{row['se']:.3f}")

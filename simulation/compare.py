@@ -219,7 +219,10 @@ def _with_channel_means(replica: Replica) -> Replica:
 
 
 def _private(replica: Replica, *, target: float | None, small: Callable[[Replica], Replica]) -> _Judged:
-    """DP-SGD on a small head, for all rounds to spend at most `target`; None clips, and adds no noise."""
+    """DP-SGD on a small head, for all rounds to spend at most `target`; None clips, and adds no noise; 0 does not train."""
+    if target == 0:
+        changed = small(replica)
+        return _Judged({"": _margins(changed.start, changed)})
     noise = {"noise_multiplier": 0.0} if target is None else {"target_epsilon": target}
     asked = RecordLevelSettings.model_validate({**PRIVATE, **noise})
     changed = small(_with_training(replica, **PRIVATE_TRAINING))
@@ -258,7 +261,7 @@ def _visual_only(replica: Replica) -> _Judged:
     return _federated(replace(replica, start=_fresh(replica.start.model_copy(update=nothing), replica.protocol)))
 
 
-EPSILONS = (30.0, 10.0, 3.0, 1.0)
+EPSILONS = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
 PRIVATE: dict[str, Any] = {"max_grad_norm": 1.0, "sampling_rate": 0.25, "delta": 1e-4}
 PRIVATE_TRAINING: dict[str, Any] = {"local_epochs": 1}
 ADAMW: dict[str, Any] = {"strategy": "fedavg", "optimiser": "adamw", "learning_rate": 1e-4}
@@ -286,6 +289,6 @@ ARMS: dict[str, Arm] = {
     **{
         f"private{kind}_{word}": partial(_private, target=target, small=small)
         for kind, small in (("", _with_channel_means), ("_radiomics", _with_no_map))
-        for word, target in [("inf", None), *((f"{epsilon:g}", epsilon) for epsilon in EPSILONS)]
+        for word, target in [("inf", None), ("0", 0.0), *((f"{epsilon:g}", epsilon) for epsilon in EPSILONS)]
     },
 }

@@ -36,7 +36,9 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 @dataclass(frozen=True)
 class FederatedRun:
-    """losses: pooled, of each round's incoming model, none under record-level privacy; bytes_up: of one site's update, per round."""
+    """losses: pooled, of each round's incoming model, none under record-level privacy; bytes_up: of one site's update, per
+    round.
+    """
 
     model: ModelState
     losses: tuple[float, ...]

@@ -19,6 +19,7 @@ from client.ingest.manifest import read_manifest
 from client.site import open_site
 from client.tasks.load_cohort import load_cohort, load_repeats
 from client.tasks.prepare_cohort import PreparationReport
+from common.config.privacy import PrivacySettings
 from common.config.protocol import Protocol
 from common.errors import Refused
 from server.reporting.content import CaseLine, StudyContent
@@ -130,9 +131,9 @@ def _compare(
     training = protocol.training.model_copy(
         update={"strategy": "fedsgd", "rounds": EXACT_ROUNDS, "learning_rate": EXACT_RATE}
     )
-    exact = ReplayFolder(
-        folder.root / "exact", protocol.model_copy(update={"training": training}), folder.cache, "exact"
-    )
+    # Noise equals nothing: the exact mode is without differential privacy.
+    openly = protocol.model_copy(update={"training": training, "privacy": PrivacySettings()})
+    exact = ReplayFolder(folder.root / "exact", openly, folder.cache, "exact")
     exact_sites = build_sites(exact, settings, folder.single_centre.parent / "manifest.csv")
     exact_state = federate(exact, exact_sites, ReplaySettings("local", settings.partition, settings.sites))
     exact_oracle = pooled_oracle(pooled, exact.protocol, site=site.settings.name, repeats=load_repeats(site))

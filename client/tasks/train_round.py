@@ -102,7 +102,18 @@ def answer(request: TrainRoundRequest, site: Site) -> TrainRoundReply:
 def _privately(
     asked: RecordLevelSettings, task: LocalTask, request: TrainRoundRequest, cases: TrainingCases, site: Site
 ) -> TrainRoundReply:
-    """The round under record-level privacy: spent before the noise is drawn, noted before it leaves."""
+    """The round under record-level privacy: spent before the noise is drawn, noted before it leaves.
+
+    Refused `privacy-harmonised` where the server's model wants features that other cases have moved.
+    """
+    if task.model.harmoniser.method != "none":
+        raise Refused(
+            "privacy-harmonised",
+            site=task.site,
+            field="harmonisation.method",
+            problem="The model harmonises features by the site's own cases, so that clipping one case bounds nothing.",
+            fix="Start from a model without harmonisation.",
+        )
     if asked.delta * len(task.table) >= 1:
         raise Refused(
             "privacy-delta-too-large",

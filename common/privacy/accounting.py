@@ -12,6 +12,7 @@ Both are upper bounds.  Neighbours are two data sets of which one has a case mor
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -85,7 +86,9 @@ def _epsilon(events: tuple[GaussianEvent, ...], delta: float, accountant: Accoun
         return quick
     slow = PRVAccountant()
     slow.history = [(e.noise_multiplier, e.sampling_rate, e.steps) for e in _joined(events)]
-    with np.errstate(divide="ignore"):  # log(1 - q) of a full sample
+    # log(1 - q) of a full sample; and the width of its grid is found by rdp, whose orders may end too early: a wider grid.
+    with np.errstate(divide="ignore"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Optimal order is the")
         return min(quick, float(slow.get_epsilon(delta)))
 
 

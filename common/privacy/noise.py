@@ -1,7 +1,8 @@
 """noise: random numbers for differential privacy, that nobody without the key can tell from true ones.
 
-AES-256 in counter mode makes the stream (the `cryptography` package; Opacus' own secure mode needs torchcsprng, which
-is not maintained, and torch's generator on a processor takes 32 bits of its seed: they can be tried out).
+AES-256 in counter mode makes the stream (the `cryptography` package).  Opacus' own secure mode needs torchcsprng, which
+our environment does not have, and torch's generator on a processor takes 32 bits of its seed (7 and 7 + 2^32 give the
+same numbers in torch 2.13): they can be tried out.
 
 Guarantee: whoever does not have the 32-byte key cannot predict the numbers unless AES is broken.  Not defended: the
 floating-point grid.  A Gaussian in double precision has gaps by which an exact release could be told from its

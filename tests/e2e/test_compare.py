@@ -128,11 +128,11 @@ def test_the_private_arms_make_a_table_of_epsilon_and_auc(everyone):
 
     for head in HEADS:
         rows = [row for row in table["rows"] if row["head"] == head]
-        assert [row["target"] for row in rows] == [None, None, 30.0, 10.0, 3.0, 1.0]
-        noise = [row["noise_multiplier"] for row in rows[1:]]
+        assert [row["target"] for row in rows] == [None, None, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.0]
+        noise = [row["noise_multiplier"] for row in rows[1:-1]]
         assert noise == sorted(noise)
-        assert all(row["epsilon_prv"] <= row["target"] for row in rows[2:])
+        assert all(0 < row["epsilon_prv"] <= row["target"] for row in rows[2:-1])
         assert rows[0]["minus_plain"] == 0.0
-    assert len(table["says"]) == len(HEADS) + 1
+    assert len(table["says"]) == len(HEADS) + 2
     assert "fixed" not in " ".join(table["told_without_noise"])
     json.dumps(table, allow_nan=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import yaml
 from flwr.app import Array, Message
 
 from client.app import app as client_app
@@ -204,6 +205,23 @@ def test_a_study_equals_its_rounds_without_messages(tmp_path, options):
     for name, weight in run.model.weights.items():
         np.testing.assert_array_equal(state.weights[name], weight)
     assert run.losses == pytest.approx([e.loss for e in state.exchanges if e.loss is not None], rel=1e-12)
+
+
+def test_a_private_study_of_simulated_noise_equals_its_rounds_without_messages(tmp_path):
+    """So that the table of epsilon against AUC is that of studies."""
+    privacy = {"record_level": {"noise_multiplier": 1.5, "sampling_rate": 0.5}}
+    federation = write_federation(tmp_path, small_protocol(training=ROUNDS, privacy=privacy), SIZES)
+    for path in federation.sites.values():
+        settings = yaml.safe_load(path.read_text()) | {"budget": {"epsilon": 100, "noise": "repeatable"}}
+        path.write_text(yaml.safe_dump(settings))
+    state = run_local(federation.study, list(federation.sites.values()))
+    cases = {name: load_cohort(open_site(path)).training for name, path in federation.sites.items()}
+
+    run = federated_training(cases, untrained(state), federation.protocol)
+
+    for name, weight in run.model.weights.items():
+        np.testing.assert_array_equal(state.weights[name], weight)
+    assert run.losses == ()
 
 
 def test_only_some_sites_are_asked_in_each_round(tmp_path):

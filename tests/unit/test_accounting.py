@@ -54,6 +54,18 @@ def test_more_steps_less_noise_more_cases_cost_more():
     assert epsilon_of([], DELTA) == 0.0
 
 
+def test_hardly_anything_spent_is_no_reason_to_warn():
+    """Warnings are errors here; the exact figure of one Gaussian is Balle and Wang's (2018, arXiv 1805.06530)."""
+    noise = 40.0
+    epsilon = epsilon_of([GaussianEvent(noise)], DELTA)
+
+    delta = stats.norm.cdf(0.5 / noise - epsilon * noise) - np.exp(epsilon) * stats.norm.cdf(
+        -0.5 / noise - epsilon * noise
+    )
+    assert delta <= DELTA
+    assert 0 < epsilon < 0.1
+
+
 def test_without_noise_there_is_no_bound():
     assert math.isinf(epsilon_of([GaussianEvent(3.0, 0.2, 5), GaussianEvent(0.0, 0.2, 1)], DELTA))
     assert within([GaussianEvent(0.0)], DELTA, 1e6) == (False, math.inf)

@@ -20,15 +20,18 @@ from typer.testing import CliRunner
 from client.cli import app as commands
 from client.egress.budget import Budget, BudgetLimit, Spending
 from client.site import open_site
-from client.tasks import train_round
+from client.tasks import qualify, train_round
 from client.tasks.open_budget import limit_of, noise_of
 from common.config.protocol import Protocol
 from common.errors import QuorumLost, Refused
+from common.messages.harmoniser import Harmoniser
+from common.messages.qualify import QualifyRequest
 from common.messages.train_round import TrainRoundRequest
 from common.messages.visual_moments import moments_digest
 from common.privacy.accounting import GaussianEvent, epsilon_of
+from server.cli import app as coordinator
 from simulation.engines import run_local
-from tests.builders import small_protocol, write_federation, write_site
+from tests.builders import small_protocol, sum_securely, write_federation, write_site
 
 ROOT = Path(__file__).parents[2]
 EVENT = GaussianEvent(2.0, 0.25, 20)
@@ -212,6 +215,17 @@ def test_the_same_request_gives_the_same_reply_and_a_changed_cohort_another(stud
     assert len(spent(book)) == before + 2
 
 
+def test_a_server_cannot_have_cases_moved_by_each_other_under_the_promise(study):
+    federation, state = study
+    model = state.model().model_copy(update={"harmoniser": Harmoniser(method="site_zscore")})
+    request = TrainRoundRequest(
+        fingerprint=federation.protocol.fingerprint(), study="sly", round=1, model=model, moments=moments_digest(model)
+    )
+
+    with pytest.raises(Refused, match="privacy-harmonised"):
+        train_round.answer(request, open_site(federation.sites["bern"]))
+
+
 def test_a_site_without_budget_is_named_and_the_study_stops_resumable(tmp_path):
     federation = write_federation(tmp_path, private_protocol(epsilon_limit=0.5), {"aachen": 24, "bern": 20})
 
@@ -229,6 +243,23 @@ def test_the_command_shows_what_is_spent(study):
     assert (told["limit"], told["delta"], told["whole"]) == (10.0, 1e-4, True)
     assert told["epsilon"]["prv"] == epsilon_of([GaussianEvent(2.0, 0.5, 4)] * 3, 1e-4)
     assert len(told["spent"]) == 3
+
+
+def test_the_studys_report_says_what_is_promised_and_what_is_not(study, tmp_path):
+    federation, state = study
+
+    result = CliRunner().invoke(
+        coordinator, ["report", "--study", str(federation.study.parent), "--out", str(tmp_path / "report")]
+    )
+
+    assert result.exit_code == 0, result.output
+    told = json.loads((tmp_path / "report" / "report.json").read_text())["privacy"]["record_level"]
+    assert told["rounds"] == state.rounds_done == 3
+    assert told["epsilon"]["prv"] == epsilon_of([GaussianEvent(2.0, 0.5, 12)], 1e-4)
+    assert any("selected" in words for words in told["told_without_noise"])
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "Differential privacy" in page
+    assert "Told without noise, and not covered by it: how many training cases each site has" in page
 
 
 @pytest.mark.parametrize(
@@ -262,3 +293,29 @@ def test_a_delta_that_would_let_a_case_be_published_is_refused(tmp_path):
 
     with pytest.raises(QuorumLost, match="privacy-delta-too-large"):
         run_local(federation.study, list(federation.sites.values()))
+
+
+def test_privacy_and_secure_sums_go_together(tmp_path):
+    """The server reads the sum of noisy updates only; nobody tells a loss, and the sum does not invent one."""
+    plain = private_protocol().model_dump(mode="json")
+    plain["training"] |= {"encoding": "float32", "rounds": 2}
+    federation = write_federation(tmp_path, Protocol.model_validate(plain), {"aachen": 24, "bern": 20, "cork": 20})
+    federation = sum_securely(federation)
+
+    state = run_local(federation.study, list(federation.sites.values()))
+
+    assert state.status() == "completed"
+    assert state.rounds_done == 2
+    assert {e.loss for e in state.exchanges} == {None}
+    assert set(state.histograms) == {"test"}
+
+
+def test_the_segmentation_network_does_not_train_under_a_promise_it_cannot_keep(tmp_path):
+    protocol = private_protocol()
+    site = open_site(write_site(tmp_path, "aachen", protocol, 12, seed=1))
+    asked = QualifyRequest(
+        fingerprint=protocol.fingerprint(), protocol=protocol.model_dump(mode="json"), trains="segmentation"
+    )
+
+    with pytest.raises(Refused, match="privacy-not-for-segmentation"):
+        qualify.answer(asked, site)
