@@ -19,6 +19,7 @@ class FingerprintBook:
     def __init__(self, cache: Path) -> None:
         self._path = cache / "fingerprints.json"
         self._known: dict[str, str] = json.loads(self._path.read_text()) if self._path.exists() else {}
+        self._kept = dict(self._known)
 
     def look_up(self, row: CaseRow, compute: Callable[[CaseRow], str]) -> str:
         """The fingerprint of the case's files as they are now."""
@@ -36,8 +37,10 @@ class FingerprintBook:
         self._known[_stamp(row)] = fingerprint
 
     def save(self) -> None:
-        """Write beside, then rename."""
-        write_whole(self._path, json.dumps(self._known).encode())
+        """Write down what is new; of two at once the later stays, and what it lacks is hashed again."""
+        if self._known != self._kept:
+            write_whole(self._path, json.dumps(self._known).encode())
+            self._kept = dict(self._known)
 
 
 def _stamp(row: CaseRow) -> str:

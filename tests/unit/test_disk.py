@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,6 +43,28 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path, monkeypa
 
     assert b"old" == path.read_bytes()
     assert ["a.json"] == [p.name for p in tmp_path.iterdir()]
+
+
+def test_writers_of_one_file_do_not_disturb_each_other(tmp_path):
+    """Hospitals of a simulation are threads, and share a cache."""
+    path = tmp_path / "a.json"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: write_whole(path, str(i).encode() * 1000), range(200)))
+
+    found = path.read_text()
+    assert found == found[: len(found) // 1000] * 1000
+    assert ["a.json"] == [p.name for p in tmp_path.iterdir()]
+
+
+def test_what_a_killed_writer_left_is_swept_after_an_hour(tmp_path):
+    old, young = (tmp_path / f".a.json.{writer}.part" for writer in ("12-1", "13-1"))
+    for left, age_s in ((old, 4000), (young, 60)):
+        left.touch()
+        os.utime(left, (time.time() - age_s, time.time() - age_s))
+
+    write_whole(tmp_path / "a.json", b"new")
+
+    assert {"a.json", young.name} == {p.name for p in tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize(
