@@ -87,3 +87,12 @@ def test_importing_is_silent():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_every_fault_of_the_documents_has_its_test():
+    """docs/faults.md promises; what it names must be there."""
+    named = re.findall(r"`(\w+/\w+\.py)::(\w+)`", (ROOT / "docs" / "faults.md").read_text())
+
+    assert len(named) >= 20
+    missing = [name for file, name in named if f"def {name}(" not in (ROOT / "tests" / file).read_text()]
+    assert missing == []

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 import yaml
 
 from client import connection
-from client.connection import open_kit, require_match
+from client.connection import _require_same_time, open_kit, require_match
 from common.deployment.application import application_fingerprint, application_stamp
-from common.errors import ConfigError, ProtocolMismatch, Refused
+from common.errors import ConfigError, InputError, ProtocolMismatch, Refused
 from server.provision.invite import invite_site
 from server.provision.study import init_study
 from tests.builders import small_protocol, write_site
@@ -38,6 +39,13 @@ def test_a_key_that_others_can_read_is_not_used(folder):
 
     with pytest.raises(ConfigError, match=r"key-readable-by-others.*chmod 600"):
         open_kit(folder, NOW)
+
+
+def test_clocks_that_differ_are_named(folder):
+    kit = open_kit(folder, NOW)
+    _require_same_time(kit, format_datetime(datetime.now(UTC) - timedelta(seconds=200), usegmt=True))
+    with pytest.raises(InputError, match="clocks-differ"):
+        _require_same_time(kit, format_datetime(datetime.now(UTC) - timedelta(seconds=300), usegmt=True))
 
 
 def test_the_sites_own_file_must_match(folder, tmp_path, monkeypatch):
