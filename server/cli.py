@@ -141,3 +141,7 @@ def _content(state: StudyState) -> StudyContent:
         parameters={"visual": state.protocol.visual.length},
         sections={"retraining": retraining_view(state)},
     )
+
+
+if __name__ == "__main__":
+    main()
