@@ -78,6 +78,10 @@ ANSWERS: dict[str, tuple[str, type[Reply]]] = {
 """action -> Flower's message category, and the reply's type."""
 
 
+STEPS = (AdvertiseKeysReply, ShareKeysReply, MaskedReply, UnmaskReply)
+"""Of a secure sum, which checks them itself; the phase admits its total."""
+
+
 @dataclass
 class _Answers:
     """replies: once all are in, folded ones under the first site's name; sites: who contributed."""
@@ -254,7 +258,7 @@ def _sort_in(
     if not code and reply.exchange != request.exchange:
         code = "answers-another-question"
     try:
-        reply = reply if code else phase.admit(state, request, reply)
+        reply = reply if code or isinstance(reply, STEPS) else phase.admit(state, request, reply)
     except StudyError as error:
         code = error.code
     if code:

@@ -95,7 +95,7 @@ def test_a_cohort_that_changes_in_the_middle_is_refused(tmp_path):
     manifest = federation.sites["cork"].parent / "manifest.csv"
 
     def change(message: Message) -> bool:
-        if "contingency" in message.metadata.message_type:
+        if message.metadata.dst_node_id == 102 and "contingency" in message.metadata.message_type:
             manifest.write_text(manifest.read_text().replace(",test", ",train", 1))
         return False
 
