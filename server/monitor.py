@@ -63,7 +63,8 @@ class Monitor:
 
     def __init__(self, study: Path) -> None:
         self._study = study
-        self._stamp, self._state = 0, None
+        self._stamp = 0
+        self._state: StudyState | None = None
         self._page = Environment(autoescape=True, undefined=StrictUndefined).from_string(PAGE)
         self.app = Starlette(
             routes=[Route("/", self._show), Route("/style.css", self._style), Route("/metrics", self._metrics)],
