@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -24,7 +25,15 @@ _TEXT = "__state__"
 
 UNREADABLE = (
     *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, RecursionError, OverflowError),
-    *(NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error, SyntaxError, struct.error),
+    *(
+        NotImplementedError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+        SyntaxError,
+        struct.error,
+        tokenize.TokenError,
+    ),
 )
 """How a damaged archive of arrays ends, in zipfile or in numpy."""
 

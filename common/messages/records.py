@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import tokenize
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,6 +23,12 @@ from common.messages.plain import from_plain, to_plain
 __all__ = ["digest", "from_records", "is_refusal", "size_in_bytes", "to_records"]
 
 Kind = TypeVar("Kind", bound=Message)
+
+UNREADABLE = (
+    *(KeyError, ValueError, TypeError, AttributeError, EOFError, OverflowError, RecursionError),
+    *(SyntaxError, tokenize.TokenError),  # numpy reads the header of .npy as Python's words
+)
+"""How text or arrays end that are none."""
 
 
 def to_records(message: Message) -> RecordDict:
@@ -54,7 +61,7 @@ def from_records(records: RecordDict, kind: type[Kind]) -> Kind:
                 fix="Look for damaged features or a learning rate that is too high at the site that sent it.",
             ) from None
         raise _malformed(fields, "Fields are missing, unknown, or of another type.") from None
-    except (KeyError, ValueError, TypeError, AttributeError, EOFError, OverflowError, RecursionError):
+    except UNREADABLE:
         raise _malformed("json", "The message's text cannot be read.") from None
 
 
