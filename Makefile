@@ -4,8 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= runs/replay
+TOOLS := .tools
+PIP_AUDIT := 2.10.1
+CYCLONEDX := 7.5.0
+FUZZ_EXAMPLES ?= 20000
 
-.PHONY: help setup replay test test-slow test-all deploy-test attack-report clean
+.PHONY: help setup replay test test-slow test-all deploy-test attack-report fuzz sbom audit clean
 
 help:            ## these lines
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -35,6 +39,20 @@ deploy-test: $(STAMP) ## a server and three sites as processes over TLS: killed,
 
 attack-report: $(STAMP) ## what attacks on a study gain, with protection and without
 	@"$(BIN)/fedmidline-sim" attack --out runs/attack $(ATTACK_OPTIONS)
+
+fuzz: $(STAMP)   ## 20,000 malformed messages and thousands of damaged files
+	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) "$(BIN)/python" -m pytest tests/unit/test_fuzz.py -n 2
+
+$(TOOLS)/.installed:
+	@"$(PYTHON)" -m venv "$(TOOLS)" && "$(TOOLS)/bin/pip" install -q pip-audit==$(PIP_AUDIT) cyclonedx-bom==$(CYCLONEDX)
+	@touch "$@"
+
+sbom: $(STAMP) $(TOOLS)/.installed ## runs/sbom.json: every installed package, CycloneDX
+	@mkdir -p runs && "$(TOOLS)/bin/cyclonedx-py" environment "$(BIN)/python" --of JSON -o runs/sbom.json
+	@echo "runs/sbom.json written"
+
+audit: $(STAMP) $(TOOLS)/.installed ## known vulnerabilities of every installed package; needs the network
+	@sh docker/audit.sh "$(TOOLS)/bin/pip-audit" "$(BIN)/python"
 
 clean:           ## remove the environment and all runs
 	rm -rf "$(VENV)" runs

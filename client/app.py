@@ -83,7 +83,8 @@ def _answer(message: Message, kind: type[Request], answer: Answer, door: _Door) 
     if kind is not QualifyRequest:
         _require_protocol(request, site)
     require_ethics(site)
-    return door.release(mask_sums(answer(request, site), request, site))
+    reply = mask_sums(answer(request, site), request, site)
+    return door.release(reply.model_copy(update={"exchange": request.exchange}))
 
 
 class _Door:

@@ -282,3 +282,7 @@ def _outcome_table(report: PreparationReport) -> Table:
         state = f"{outcome.status}: {outcome.reason}" if outcome.status in ("to_review", "rejected") else outcome.status
         table.add_row(outcome.pseudonym, state, "; ".join(outcome.warnings), seconds)
     return table
+
+
+if __name__ == "__main__":
+    main()

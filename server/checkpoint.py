@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import struct
+import tokenize
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,20 @@ CHECKPOINT = "checkpoint.npz"
 """Its name, beside study.yaml."""
 
 _TEXT = "__state__"
+
+UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, MemoryError, RecursionError, OverflowError),
+    *(
+        NotImplementedError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+        SyntaxError,
+        struct.error,
+        tokenize.TokenError,
+    ),
+)
+"""How a damaged archive of arrays ends, in zipfile or in numpy."""
 
 
 def save_checkpoint(path: Path, state: StudyState) -> None:
@@ -41,11 +59,11 @@ def save_checkpoint(path: Path, state: StudyState) -> None:
 def load_checkpoint(path: Path) -> StudyState:
     """Read a state; InputError if the file is not one."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         text = arrays.pop(_TEXT).tobytes().decode()
         return from_plain(StudyState, text, arrays)
-    except (OSError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         raise InputError(
             "checkpoint-unreadable",
             problem="The study's checkpoint cannot be read.",

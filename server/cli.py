@@ -145,3 +145,7 @@ def _content(state: StudyState) -> StudyContent:
             "privacy": privacy_view(state.protocol, state.rounds_done, from_release=state.origin is not None),
         },
     )
+
+
+if __name__ == "__main__":
+    main()

@@ -49,8 +49,8 @@ def read_outcome(study: Path) -> dict[str, Any] | None:
     return outcome
 
 
-def serve(study: Path, *, stopped: list[int], tell: EventLog) -> None:
-    """Keep everything running until `stopped` is filled.
+def serve(study: Path, *, stopped: list[int], tell: EventLog, monitor_port: int = 0) -> None:
+    """Keep everything running until `stopped` is filled; monitor_port: of the page on loopback, 0 for none.
 
     InputError `no-site-invited`, `port-taken`, `installed-path-with-space`; ProtocolMismatch `application-differs`;
     Refused `already-running`.
@@ -72,10 +72,11 @@ def serve(study: Path, *, stopped: list[int], tell: EventLog) -> None:
         )
     (opened.folder / "state").mkdir(mode=0o700, exist_ok=True)
     with hold_lock(opened.folder / SERVE_LOCK, what="This study's server"):
-        for name, port in (("port", opened.settings.port), ("superlink_port", opened.settings.superlink_port)):
+        ports = {"port": opened.settings.port, "superlink_port": opened.settings.superlink_port}
+        for name, port in (ports | ({"monitor-port": monitor_port} if monitor_port else {})).items():
             _require_free(name, port)
         require_path_without_space(Path(flwr.__file__))
-        deployment = Deployment(opened, tell)
+        deployment = Deployment(opened, tell, monitor_port)
         try:
             while not stopped:
                 deployment.look()
@@ -91,6 +92,7 @@ class Deployment:
 
     study: Provisioned
     tell: EventLog
+    monitor_port: int = 0
     keeper: Keeper = field(init=False)
     submitted: float = 0.0
     seen_running: bool = False
@@ -148,7 +150,12 @@ class Deployment:
         ]
         door = [sys.executable, "-m", "server.fleet_door", str(self.study.folder)]
         home = {"FLWR_HOME": str(state / "flower"), "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2"}
-        return [Program("superlink", superlink, home), Program("superexec", superexec, home), Program("door", door)]
+        monitor = [sys.executable, "-m", "server.monitor", str(self.study.folder), "--port", str(self.monitor_port)]
+        shown = [Program("monitor", monitor)] if self.monitor_port else []
+        return [
+            *(Program("superlink", superlink, home), Program("superexec", superexec, home), Program("door", door)),
+            *shown,
+        ]
 
     def _register_new_keys(self) -> None:
         """Flower admits a key only when it was registered; the door refuses those that were revoked since."""

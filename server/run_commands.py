@@ -29,7 +29,12 @@ Detach = Annotated[bool, typer.Option("--detach", help="return at once; the serv
 
 
 @running.command()
-def serve(study: StudyFolder) -> None:
+def serve(
+    study: StudyFolder,
+    monitor_port: Annotated[
+        int, typer.Option(help="page and Prometheus metrics at this port of 127.0.0.1; 0: none", min=0, max=65535)
+    ] = 0,
+) -> None:
     """Keep the study's server running until Ctrl-C; after any crash the same command goes on, with its run.
 
     Hospitals reach one TLS port; Flower's own interfaces stay on this machine.
@@ -46,7 +51,8 @@ def serve(study: StudyFolder) -> None:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     (opened.folder / "state").mkdir(mode=0o700, exist_ok=True)
-    serve_study(opened.folder, stopped=stopped, tell=EventLog(opened.folder / "state" / "events.jsonl"))
+    tell = EventLog(opened.folder / "state" / "events.jsonl")
+    serve_study(opened.folder, stopped=stopped, tell=tell, monitor_port=monitor_port)
 
 
 @running.command()

@@ -78,6 +78,10 @@ ANSWERS: dict[str, tuple[str, type[Reply]]] = {
 """action -> Flower's message category, and the reply's type."""
 
 
+STEPS = (AdvertiseKeysReply, ShareKeysReply, MaskedReply, UnmaskReply)
+"""Of a secure sum, which checks them itself; the phase admits its total."""
+
+
 @dataclass
 class _Answers:
     """replies: once all are in, folded ones under the first site's name; sites: who contributed."""
@@ -186,6 +190,7 @@ def _exchange(
 ) -> _Answers:
     """Send to every asked site, wait, sort what came back."""
     category, _ = ANSWERS[request.action]
+    request = request.model_copy(update={"exchange": len(state.exchanges)})
     content = to_records(request)
     timeout = state.protocol.federation.timeout_s
     online = set(grid.get_node_ids())
@@ -237,7 +242,10 @@ def _sort_in(
             answers.refuse(expected, error.code)
         return
     site = expected or reply.site
-    if site not in state.sites or reply.site != site:
+    if site not in state.sites:
+        return
+    if reply.site != site:
+        answers.refuse(site, "answers-for-another")
         return
     nodes.setdefault(site, node)
     answers.bytes_down.setdefault(site, 0)
@@ -246,13 +254,15 @@ def _sort_in(
         answers.refuse(site, "answered-twice")
         return
     answers.bytes_up[site] = size_in_bytes(message.content)
-    if isinstance(reply, Refusal):
-        answers.refuse(site, reply.code)
-        return
+    code = reply.code if isinstance(reply, Refusal) else ""
+    if not code and reply.exchange != request.exchange:
+        code = "answers-another-question"
     try:
-        reply = phase.admit(state, request, reply)
+        reply = reply if code or isinstance(reply, STEPS) else phase.admit(state, request, reply)
     except StudyError as error:
-        answers.refuse(site, error.code)
+        code = error.code
+    if code:
+        answers.refuse(site, code)
         return
     answers.roster[site] = "contributed"
     answers.folded.add(site, reply)

@@ -384,3 +384,7 @@ def _comparison(table: dict[str, Any]) -> Table:
         size = f"{line['bytes_up'] / 1e6:.2f}" if line["bytes_up"] else "-"
         shown.add_row(name, f"{line['mean']:.3f}", f"{line['sd']:.3f}", f"{min(line['auc']):.3f}", *paired, size)
     return shown
+
+
+if __name__ == "__main__":
+    main()

@@ -104,7 +104,8 @@ def _says(rows: Sequence[dict[str, Any]], cases: int) -> list[str]:
         "small. Learning rate and clip were not tuned under privacy; to tune them would spend, too."
     )
     found.append(
-        "Scale and selection of the features are not private here, and the selection has seen the labels. In a synthetic "
-        "cohort the selected features go along one latent trait, which noise hardly hides; a real cohort will lose more."
+        "Scale and selection of the features are not private here, and the selection has seen the labels. The "
+        "selected features of a synthetic cohort probably say much the same, which noise hardly hides; expect a real cohort "
+        "to lose more."
     )
     return found

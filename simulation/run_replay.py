@@ -21,6 +21,7 @@ from client.tasks.load_cohort import load_cohort, load_repeats
 from client.tasks.prepare_cohort import PreparationReport
 from common.config.privacy import PrivacySettings
 from common.config.protocol import Protocol
+from common.deployment.lock import hold_lock
 from common.errors import Refused
 from server.reporting.content import CaseLine, StudyContent
 from server.reporting.evaluation import server_view
@@ -61,8 +62,26 @@ def run_replay(
     notes: tuple[str, ...] = (),
     progress: Progress = Progress(),  # frozen
 ) -> dict[str, Any]:
-    """Run everything that is not done yet in `out`; returns what report.json holds."""
+    """Run everything that is not done yet in `out`; returns what report.json holds.
+
+    Refused `already-running` where another replay is at work in the same folder.
+    """
     _require_frozen(protocol)
+    out.mkdir(parents=True, exist_ok=True)
+    with hold_lock(out / "replay.lock", what="A replay in this folder"):
+        return _run(out, protocol, settings, cohort, workers=workers, notes=notes, progress=progress)
+
+
+def _run(
+    out: Path,
+    protocol: Protocol,
+    settings: ReplaySettings,
+    cohort: CohortSettings,
+    *,
+    workers: int,
+    notes: tuple[str, ...],
+    progress: Progress,
+) -> dict[str, Any]:
     folder = ReplayFolder(out, protocol, out / "cache")
     with folder.timed("cohort"):
         progress.stage("making the synthetic cohort")

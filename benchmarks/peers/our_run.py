@@ -18,7 +18,7 @@ from flwr.clientapp import ClientApp
 from common.config.protocol import Protocol
 from common.config.visual import VisualSettings
 from common.messages.harmoniser import Harmoniser
-from common.messages.qualify import QualifyReply
+from common.messages.qualify import QualifyReply, QualifyRequest
 from common.messages.records import from_records, to_records
 from common.messages.train_round import TrainRoundReply, TrainRoundRequest
 from common.messages.weight_update import pack
@@ -36,7 +36,9 @@ client = ClientApp()
 @client.query("qualify")
 def qualify(message: Message, context: Context) -> Message:
     """Who is it?"""
-    return Message(to_records(_qualified(str(context.node_config["name"]))), reply_to=message)
+    known = _qualified(str(context.node_config["name"]))
+    asked = from_records(message.content, QualifyRequest).exchange
+    return Message(to_records(known.model_copy(update={"exchange": asked})), reply_to=message)
 
 
 @client.train("train_round")
@@ -47,6 +49,7 @@ def train(message: Message, context: Context) -> Message:
     changes = {name: after[name] - weight for name, weight in request.model.weights.items()}
     reply = TrainRoundReply(
         site=str(context.node_config["name"]),
+        exchange=request.exchange,
         round=request.round,
         cases=1,
         loss=0.0,

@@ -12,7 +12,9 @@ import hashlib
 import hmac
 import io
 import json
+import lzma
 import tarfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -24,6 +26,7 @@ from common.errors import InputError, Refused
 __all__ = ["Bundle", "BundledCase", "open_bundle", "write_bundle"]
 
 LARGEST_FILE = 512 * 2**20
+LARGEST_BUNDLE = 8 * 2**30
 MOST_FILES = 10_000
 ENTRIES = "readings.csv"
 COLUMNS = ("case", "edit", "minutes", "note")
@@ -109,22 +112,24 @@ def open_bundle(path: Path, *, key: bytes, into: Path) -> Bundle:
 def _read_members(path: Path) -> dict[str, bytes]:
     """Contents by path below the bundle's own folder; nothing is unpacked."""
     contents: dict[str, bytes] = {}
+    size = 0
     try:
         with tarfile.open(path, "r:*") as archive:
             for number, member in enumerate(archive):
                 parts = PurePosixPath(member.name).parts
                 if not (member.isreg() or member.isdir()) or ".." in parts or member.name.startswith(("/", "\\")):
                     raise _unsafe("a link, a device or a path that leads out of the bundle", member.name)
-                if number > MOST_FILES or member.size > LARGEST_FILE:
+                size += member.size
+                if number > MOST_FILES or member.size > LARGEST_FILE or size > LARGEST_BUNDLE:
                     raise _unsafe("too many files, or one too large", member.name)
                 parts = tuple(part for part in parts if part != ".")
                 stream = archive.extractfile(member) if member.isreg() else None
-                if stream is not None and not parts[-1].startswith("._"):  # what macOS adds beside every file
+                if stream is not None and parts and not parts[-1].startswith("._"):  # what macOS adds beside every file
                     inside = "/".join(parts[1:])
                     if inside in contents:
                         raise _unsafe("the same file twice", member.name)
                     contents[inside] = stream.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, LookupError) as error:
         raise InputError(
             "bundle-unreadable",
             field="bundle",
@@ -140,7 +145,7 @@ def _opened_seal(found: Mapping[str, bytes], key: bytes) -> dict[str, Any]:
         seal: dict[str, Any] = json.loads(found["seal.json"])
         claimed = str(seal.pop("seal"))
         intact = hmac.compare_digest(claimed, _seal(seal, key))
-    except (KeyError, ValueError, AttributeError, TypeError):
+    except (KeyError, ValueError, AttributeError, TypeError, RecursionError):
         intact = False
     if not intact:
         raise Refused(
@@ -171,7 +176,17 @@ def _entries(data: bytes | None) -> dict[str, dict[str, str]]:
     """The reader's table by case; spreadsheets write commas or semicolons."""
     text = (data or b"").decode("utf-8-sig", errors="replace")
     separator = ";" if ";" in text.partition("\n")[0] else ","
-    return {(row.get("case") or "").strip(): row for row in csv.DictReader(io.StringIO(text), delimiter=separator)}
+    try:
+        rows = list(csv.DictReader(io.StringIO(text), delimiter=separator))
+    except csv.Error as error:
+        raise InputError(
+            "bundle-unreadable",
+            field=ENTRIES,
+            problem="The reader's table cannot be read.",
+            fix="Save it as CSV again.",
+            local=str(error),
+        ) from None
+    return {(row.get("case") or "").strip(): row for row in rows}
 
 
 def _seal(body: Mapping[str, Any], key: bytes) -> str:

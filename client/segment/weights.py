@@ -41,10 +41,11 @@ def load_network(settings: SegmentationSettings, *, device: str, installed: Path
     ConfigError `weights-missing`, `weights-differ` (not the protocol's), `weights-of-another-network`.
     """
     path = _find(settings.weights, installed)
-    card = json.loads(path.with_suffix(".json").read_text())
+    card = _read_card(path)
     found = _checked_sha256(path, card, settings.weights_sha256)
     told, wanted = card.get("network"), settings.network.model_dump(mode="json")
     if told is not None and told != wanted:
+        told = told if isinstance(told, dict) else {}
         differing = sorted(key for key in {*told, *wanted} if told.get(key) != wanted.get(key))
         raise _other_network(settings.weights, ", ".join(differing))
     return _load(path, found, settings.network.model_dump_json(), device, settings.weights)
@@ -106,6 +107,16 @@ def _find(name: str, installed: Path | None) -> Path:
     raise _fault("weights-missing", "The network's weights are not installed.", name)
 
 
+def _read_card(path: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        card = None
+    if not isinstance(card, dict) or not isinstance(card.get("sha256"), str):
+        raise _fault("weights-unreadable", "The card beside the weights is damaged.", path.stem)
+    return card
+
+
 def _checked_sha256(path: Path, card: dict[str, Any], wanted: str) -> str:
     """Of the file; ConfigError `weights-differ` unless the card, and the protocol where it names one, say the same."""
     found = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -125,7 +136,7 @@ def _load(path: Path, sha256: str, settings: str, device: str, name: str) -> nn.
 @lru_cache(1)
 def _load_flat(name: str, device: str) -> nn.Module:
     path = _find(name, None)
-    _checked_sha256(path, json.loads(path.with_suffix(".json").read_text()), "")
+    _checked_sha256(path, _read_card(path), "")
     network = build_unet(2)
     network.load_state_dict({key: torch.from_numpy(value) for key, value in _read(path, name).items()})
     return network.to(device).eval()
@@ -135,7 +146,7 @@ def _read(path: Path, name: str) -> dict[str, np.ndarray[Any, Any]]:
     """float32, by name."""
     try:
         tensors = load(path.read_bytes())
-    except SafetensorError:
+    except (SafetensorError, ValueError, LookupError, TypeError, RuntimeError, OverflowError):
         raise _fault("weights-unreadable", "The file of weights is damaged.", name) from None
     return {key: value.to(torch.float32).numpy() for key, value in tensors.items()}
 

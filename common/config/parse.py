@@ -31,8 +31,18 @@ def parse_settings(kind: type[Model], text: str, *, source: str) -> Model:
 def _parse(kind: type[Any], text: str, source: str) -> Any:
     """`parse_settings`; settings are frozen, so that one may stand for all."""
     try:
+        _refuse_references(text)
         raw = yaml.load(text, Loader=LOADER)  # noqa: S506  # both are safe loaders
-    except yaml.YAMLError as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
+        # Not only YAML's own: an impossible date or number ends in Python's.
         raise ConfigError(
             "config-not-yaml",
             problem="A settings file is not valid YAML.",
@@ -52,11 +62,25 @@ def _parse(kind: type[Any], text: str, source: str) -> Any:
         faults = [_describe(fault, kind) for fault in error.errors()]
         raise ConfigError(
             "config-invalid",
-            field=", ".join(".".join(map(str, fault["loc"])) for fault in error.errors()),
+            field=", ".join(_place(fault, kind) for fault in error.errors()),
             problem=f"{len(faults)} setting(s) are wrong.",
             fix="Mend each field named.",
             local=f"{source}:\n" + "\n".join(f"    - {fault}" for fault in faults),
         ) from None
+
+
+def _refuse_references(text: str) -> None:
+    """A few lines of references to references are gigabytes when anything walks through them."""
+    if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, LOADER)):
+        raise yaml.YAMLError("references (&name, *name) are not read")
+
+
+def _place(fault: Any, kind: type[BaseModel]) -> str:
+    """Where, as far as the schema knows it: an unknown key may hold anything, and this face crosses the wire."""
+    parts = [str(part) for part in fault["loc"]]
+    if fault["type"] == "extra_forbidden":
+        parts[-1:] = ["unknown key"]
+    return ".".join(parts) if parts and parts[0] in {*kind.model_fields, "unknown key"} else "unknown key"
 
 
 def _describe(fault: Any, kind: type[BaseModel]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -52,7 +52,7 @@ def verify_kit(folder: Path) -> x509.Certificate:
         if not isinstance(public, ec.EllipticCurvePublicKey):
             raise InvalidSignature  # noqa: TRY301  # one answer to everything that is not the study's seal
         public.verify((folder / SIGNATURE).read_bytes(), sums, ec.ECDSA(hashes.SHA256()))
-    except (ValueError, InvalidSignature):
+    except (ValueError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion):
         raise _fault("kit-seal-broken", [SUMS, SIGNATURE, AUTHORITY], "does not belong to the others", folder) from None
     lines = [line.split("  ", 1) for line in sums.decode().splitlines()]
     wanted = {name: digest for digest, name in lines}

@@ -58,22 +58,26 @@ class Request(Message):
 
     fingerprint: the protocol's; a site on another protocol refuses.
     masking: where the answer is to be a masked summand.
+    exchange: its number in the study; the reply repeats it, so that an old answer is known for one.
     """
 
     action: ClassVar[str]
     fingerprint: str
     masking: Masking | None = None
+    exchange: int = 0
 
 
 class Reply(Message):
     """From a site to the server.
 
+    exchange: of the request that it answers.
     sums: the fields that add up over sites, if all of the reply does, and how they become elements of a ring
     (common/privacy/fixed_point.py); only such replies can be summed securely.
     """
 
     sums: ClassVar[Mapping[str, FixedPoint]] = {}
     site: str
+    exchange: int = 0
 
     def summands(self) -> dict[str, tuple[Any, float]]:
         """The numbers that are added up and the factor each is to be taken times; by name, `field` or `field:part`."""
@@ -103,7 +107,7 @@ class Reply(Message):
 class Refusal(Reply):
     """A site says no, or could not: a code, never an exception's text (see common/errors.py)."""
 
-    code: str
-    field: str = ""
-    problem: str = ""
-    fix: str = ""
+    code: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    field: Annotated[str, Field(max_length=500)] = ""
+    problem: Annotated[str, Field(max_length=2000)] = ""
+    fix: Annotated[str, Field(max_length=2000)] = ""

@@ -8,12 +8,14 @@ ruins the model as surely.  So it is checked twice, by the same rules, and refus
     update-norm                                the whole change is longer than `largest_norm`
     update-cases                               none, or more than the site has said in `qualify`
     update-round                               of another round than the one asked for
+    update-loss                                a loss without bounds, or over cases that are not there
     update-variance                            no positive variance, where sites are weighed by it
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 
@@ -22,8 +24,10 @@ from common.errors import WireError
 from common.messages.weight_update import Change, LowRank
 from common.stats.weight_norm import weight_norm
 
-__all__ = ["check_cases", "check_changes", "check_round", "check_variance"]
+__all__ = ["check_cases", "check_changes", "check_losses", "check_round", "check_variance"]
 
+LARGEST_LOSS = 1e12
+SMALLEST_VARIANCE, LARGEST_VARIANCE = 1e-60, 1e60
 SLACK = 1e-3
 """For single precision's rounding of an orthonormal column."""
 
@@ -71,9 +75,34 @@ def check_round(found: int, wanted: int) -> None:
         raise _refused("update-round", "round", "The update belongs to another round.")
 
 
+class Losses(Protocol):
+    """A reply with a mean loss over its cases."""
+
+    @property
+    def cases(self) -> int:
+        """Fitted."""
+        ...
+
+    @property
+    def loss(self) -> float:
+        """Of the incoming model on them."""
+        ...
+
+
+def check_losses(reply: Losses, most: int) -> None:
+    """A loss that can be averaged, over no more cases than there are."""
+    held_out, of_those = getattr(reply, "validation_cases", 0), getattr(reply, "validation_loss", None)
+    if not 0 <= held_out <= most - reply.cases:
+        raise _refused("update-cases", "validation_cases", "More cases are held out than the site has.")
+    if max(abs(reply.loss), abs(of_those or 0.0)) > LARGEST_LOSS:
+        raise _refused("update-loss", "loss", "The loss is beyond all bounds.")
+
+
 def check_variance(variance: float | None, training: TrainingSettings) -> None:
     """Positive, where sites are weighed by its inverse."""
-    if training.weighting == "inverse_variance" and not (variance is not None and variance > 0):
+    if training.weighting == "inverse_variance" and not (
+        variance is not None and SMALLEST_VARIANCE < variance < LARGEST_VARIANCE
+    ):
         raise _refused("update-variance", "gradient_variance", "The update has no positive variance to be weighed by.")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
 from common.messages.base import Reply, Request
+from server.phases.form import Form, check_forms
 from server.state import StudyState
 
 __all__ = ["Phase"]
@@ -30,9 +31,17 @@ class Phase(Protocol):
         """The sites that the next question goes to: all that take part, unless the phase samples."""
         return state.taking_part
 
-    def admit(self, state: StudyState, request: Request, reply: Reply) -> Reply:
-        """The reply as the phase will use it; a StudyError refuses it, and its site is named with the code."""
+    def forms(self, state: StudyState, request: Request) -> Mapping[str, Form]:
+        """What each array of the reply to this request must look like, by the reply's field."""
         del state, request
+        return {}
+
+    def admit(self, state: StudyState, request: Request, reply: Reply) -> Reply:
+        """The reply as the phase will use it; a StudyError refuses it, and its site is named with the code.
+
+        Whatever passes here must not fail in `fold` or `conclude` for the sake of one site.
+        """
+        check_forms(reply, self.forms(state, request))
         return reply
 
     def fold(self, total: Reply, reply: Reply) -> Reply | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from common.messages.base import Reply
+from common.messages.base import Reply, Request
 from common.messages.evaluate import EvaluateReply, EvaluateRequest
 from server.phases.base import Phase
+from server.phases.evaluate import score_histograms
+from server.phases.form import Form
 from server.state import StudyState
 
 __all__ = ["Baseline"]
@@ -30,6 +32,11 @@ class Baseline(Phase):
             before=True,
             origin_study=state.origin.study,
         )
+
+    def forms(self, state: StudyState, request: Request) -> Mapping[str, Form]:
+        """As of `evaluate`."""
+        del request
+        return score_histograms(state)
 
     def conclude(self, state: StudyState, replies: Mapping[str, Reply]) -> StudyState:
         """Keep each site's counts."""

@@ -15,9 +15,10 @@ from common.messages.evaluate import EvaluateReply, EvaluateRequest
 from common.messages.score_cells import ScoreCellsReply, ScoreCellsRequest
 from common.metrics import score_search
 from server.phases.base import Phase
+from server.phases.form import Form, counts
 from server.state import ALL_SITES, StudyState
 
-__all__ = ["Evaluate"]
+__all__ = ["Evaluate", "score_histograms"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ class Evaluate(Phase):
             fingerprint=fingerprint, study=state.study, prefixes=asked.prefixes, depth=asked.depth, bits=asked.bits
         )
 
+    def forms(self, state: StudyState, request: Request) -> Mapping[str, Form]:
+        """Histograms, or cells of those asked about."""
+        if isinstance(request, ScoreCellsRequest):
+            return {"counts": counts(len(request.prefixes), 1 << request.bits, 2)}
+        return score_histograms(state)
+
     def conclude(self, state: StudyState, replies: Mapping[str, Reply]) -> StudyState:
         """Sum the sites' counts."""
         parts = {site: reply for site, reply in replies.items() if isinstance(reply, EvaluateReply)}
@@ -65,6 +72,12 @@ class Evaluate(Phase):
         if state.protocol.evaluation.auc == "exact" and not score_search.finished(progress.search):
             return state.evolve(scratch=progress)
         return _concluded(state, progress)
+
+
+def score_histograms(state: StudyState) -> Mapping[str, Form]:
+    """(not altered, altered) x cells, of training and test cases."""
+    form = counts(2, state.protocol.evaluation.score_cells)
+    return {"training": form, "test": form}
 
 
 def _concluded(state: StudyState, progress: _Progress) -> StudyState:

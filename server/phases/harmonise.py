@@ -31,6 +31,7 @@ from common.stats.combat import (
 )
 from common.stats.moments import Moments, Squares, Sums, combine_squares, combine_sums, finish
 from server.phases.base import Phase
+from server.phases.form import LARGEST_VISUAL, Form, check_forms, counts, refused, require_all_cases, require_some_cases
 from server.state import FeatureMoments, StudyState
 
 __all__ = ["Harmonise", "feature_moments"]
@@ -68,6 +69,24 @@ class Harmonise(Phase):
             radiomics_mean=_mean(progress.radiomics),
             visual_mean=_mean(progress.visual),
         )
+
+    def forms(self, state: StudyState, request: Request) -> Mapping[str, Form]:
+        """One number per feature; for ComBat one row per scanner told apart."""
+        features = len(state.protocol.radiomics.names())
+        if isinstance(request, MomentsRequest):
+            squares = request.radiomics_mean is not None
+            visual = Form((state.protocol.visual.length,), positive=squares, largest=LARGEST_VISUAL)
+            return {"radiomics": Form((features,), positive=squares), "visual": visual}
+        return {}
+
+    def admit(self, state: StudyState, request: Request, reply: Reply) -> Reply:
+        """Of the training cases that qualified."""
+        super().admit(state, request, reply)
+        if isinstance(reply, MomentsReply):
+            require_all_cases(state, reply.site, reply.count, "count")
+        if isinstance(reply, CombatReply) and isinstance(request, CombatRequest):
+            _require_scanners(state, request, reply)
+        return reply
 
     def fold(self, total: Reply, reply: Reply) -> Reply | None:
         """Moments are added; ComBat's products are wanted one by one."""
@@ -134,6 +153,30 @@ def _ask_combat(state: StudyState, progress: _Progress, fingerprint: str) -> Com
         features=nothing if sums is None else sums.features / sums.cases[:, None],
         covariates=nothing if sums is None else sums.covariates / sums.cases[:, None],
     )
+
+
+def _require_scanners(state: StudyState, request: CombatRequest, reply: CombatReply) -> None:
+    """The scanners asked about, and sums of the right size for each; products also for all of the site's together."""
+    settings = state.protocol.harmonisation
+    p, q, products = len(state.protocol.radiomics.names()), len(settings.covariates), request.ask == "products"
+    own = set(state.qualified[reply.site].batches)
+    told = sorted(own & {*request.shared, settings.reference_batch}) if products else request.shared
+    if tuple(told) != reply.apart:
+        raise refused("reply-scanners", "apart", "Other scanners are told apart than those asked about.")
+    rows, nothing = len(told) + products, Form((0,))
+    forms = {
+        "cases": counts(rows, dtype="f"),
+        "features": Form((rows, p)),
+        "covariates": Form((rows, q)),
+        "cc": Form((rows, q, q)) if products else nothing,
+        "cy": Form((rows, q, p)) if products else nothing,
+        "yy": Form((rows, p), positive=True) if products else nothing,
+    }
+    check_forms(reply, forms)
+    if products:
+        require_all_cases(state, reply.site, int(reply.cases[0]), "cases")
+    elif reply.cases.any():
+        require_some_cases(state, reply.site, int(reply.cases.sum()), "cases")
 
 
 def _conclude_combat(state: StudyState, progress: _Progress, replies: Sequence[CombatReply]) -> _Progress:

@@ -7,13 +7,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from common.messages.base import Reply
+from common.messages.base import Reply, Request
 from common.messages.qualify import QualifyReply, QualifyRequest
 from common.stats.value_lock import compare_values
 from server.phases.base import Phase
+from server.phases.form import refused
 from server.state import StudyState
 
 __all__ = ["Qualify"]
+
+
+MOST_CASES = 10_000_000
 
 
 class Qualify(Phase):
@@ -33,6 +37,16 @@ class Qualify(Phase):
             protocol=state.protocol.model_dump(mode="json"),
             trains=state.trains,
         )
+
+    def admit(self, state: StudyState, request: Request, reply: Reply) -> Reply:
+        """Cases that can be counted, and a phantom of numbers; whose values differ is told in `conclude`."""
+        if isinstance(reply, QualifyReply):
+            told = [*reply.training_cases, *(count for count in reply.test_cases if count is not None)]
+            if min(told) < 0 or max(told) > MOST_CASES or sum(reply.training_cases) == 0:
+                raise refused("reply-cases", "training_cases", "The reply is of no case, or of fewer than none.")
+            if reply.phantom is not None and (reply.phantom.ndim != 1 or reply.phantom.dtype.kind != "f"):
+                raise refused("reply-dtype", "phantom", "The phantom's features are not a row of real numbers.")
+        return super().admit(state, request, reply)
 
     def conclude(self, state: StudyState, replies: Mapping[str, Reply]) -> StudyState:
         """Keep the sites that may take part."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from common.messages.base import Reply, Request
 from common.messages.segment_round import SegmentRoundReply, SegmentRoundRequest
-from common.messages.update_gate import check_cases, check_changes, check_round
+from common.messages.update_gate import check_cases, check_changes, check_losses, check_round
 from common.messages.weight_update import open_update
 from common.networks.segmentation_network import first_weights
 from server.phases.base import Phase
@@ -38,6 +38,7 @@ class Segment(Phase):
             return reply
         check_round(reply.round, request.round)
         check_cases(reply.cases, sum(state.qualified[reply.site].training_cases))
+        check_losses(reply, reply.cases)
         check_changes(open_update(reply.update, request.weights), state.protocol.segmentation.training.merging)
         return reply
 

@@ -31,6 +31,7 @@ from common.stats.bin_edges import edges_from_moments, edges_from_quantiles, wan
 from common.stats.mutual_information import mutual_information
 from common.stats.selection import Chosen, decorrelated_k_best, ranking, select_k_best, select_mrmr
 from server.phases.base import Phase
+from server.phases.form import Form, counts, refused, require_all_cases, training_cases
 from server.phases.stability import admitted
 from server.state import ALL_SITES, FeatureMoments, Selection, StudyState
 
@@ -77,6 +78,40 @@ class Select(Phase):
             )
         return ContingencyRequest(fingerprint=fingerprint, harmoniser=harmoniser, edges=_edges(state, progress))
 
+    def forms(self, state: StudyState, request: Request) -> Mapping[str, Form]:
+        """By the features, bins or candidates asked about."""
+        features = len(state.protocol.radiomics.names())
+        match request:
+            case QuantilesRequest():
+                return {"counts": counts(*request.prefix.shape, quantiles.DIGITS)}
+            case ContingencyRequest():
+                return {"counts": counts(features, request.edges.shape[1] + 1, 2)}
+            case AnovaRequest():
+                squares = Form((features,), positive=True)
+                return {"cases": counts(2, dtype="fiu"), "total": Form((2, features)), "squares": squares}
+            case CovarianceRequest():
+                return {"total": Form((len(request.names), len(request.names)))}
+        return {}
+
+    def admit(self, state: StudyState, request: Request, reply: Reply) -> Reply:
+        """Of the training cases that qualified, neither more nor fewer."""
+        super().admit(state, request, reply)
+        match reply:
+            case QuantilesReply():
+                _require_digits(state, request, reply)
+            case ContingencyReply():
+                cases = reply.counts.sum(axis=(1, 2), dtype=np.int64)
+                if (cases != cases[0]).any():
+                    raise refused("reply-cases", "counts", "Features were counted over different cases.")
+                require_all_cases(state, reply.site, int(cases[0]), "counts")
+            case AnovaReply():
+                require_all_cases(state, reply.site, int(reply.cases.sum()), "cases")
+            case CovarianceReply():
+                require_all_cases(state, reply.site, reply.count, "count")
+                if np.diag(reply.total).min(initial=0) < 0:
+                    raise refused("reply-negative", "total", "A sum of squares is below zero.")
+        return reply
+
     def fold(self, total: Reply, reply: Reply) -> Reply | None:
         """The quantile search's counts, megabytes from every site, are added."""
         if not isinstance(total, QuantilesReply) or not isinstance(reply, QuantilesReply):
@@ -88,7 +123,9 @@ class Select(Phase):
         progress = _progress(state)
         counted = [reply.counts for reply in replies.values() if isinstance(reply, QuantilesReply)]
         if counted and progress.search is not None:
-            search = quantiles.advance(progress.search, quantiles.combine(counted))
+            together = quantiles.combine(counted)
+            _require_ranks(progress.search, together)
+            search = quantiles.advance(progress.search, together)
             return state.evolve(scratch=replace(progress, search=search))
         classes = [reply for reply in replies.values() if isinstance(reply, AnovaReply)]
         if classes:
@@ -155,6 +192,24 @@ def _require_same_cases(state: StudyState, tables: Mapping[str, Array]) -> None:
             problem=f"Of {', '.join(changed)} other training cases were counted than had qualified.",
             fix="Start the study anew in another folder, and leave the cohorts alone while it runs.",
         )
+
+
+def _require_digits(state: StudyState, request: Request, reply: QuantilesReply) -> None:
+    """No rank has more cases than there are; of the first question, which has no prefix yet, each has all."""
+    cases = reply.counts.sum(axis=2, dtype=np.int64)
+    if cases.max(initial=0) > training_cases(state, reply.site):
+        raise refused("reply-cases", "counts", "More cases were counted than had qualified.")
+    if isinstance(request, QuantilesRequest) and request.step == 0 and cases.size:
+        if (cases != cases.flat[0]).any():
+            raise refused("reply-cases", "counts", "Features were counted over different cases.")
+        require_all_cases(state, reply.site, int(cases.flat[0]), "counts")
+
+
+def _require_ranks(search: quantiles.Search, found: Array) -> None:
+    """Each order statistic lies among the cases that share its prefix; else a site has answered at random."""
+    up_to = search.below + found.sum(axis=2)
+    if (np.array(search.ranks) >= up_to).any():
+        raise refused("counts-contradict", "counts", "The sites' counts contradict those of the exchange before.")
 
 
 def _candidates(state: StudyState, scores: Array) -> list[int]:

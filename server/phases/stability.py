@@ -12,10 +12,11 @@ from typing import ClassVar
 import numpy as np
 
 from common.errors import InputError
-from common.messages.base import Array, Reply
+from common.messages.base import Array, Reply, Request
 from common.messages.repeats import RepeatsReply, RepeatsRequest
 from common.stats import icc
 from server.phases.base import Phase
+from server.phases.form import Form, require_some_cases
 from server.state import StudyState
 
 __all__ = ["Stability", "admitted"]
@@ -34,6 +35,20 @@ class Stability(Phase):
             return None
         centre = np.zeros(len(state.protocol.radiomics.names())) if state.scratch is None else state.scratch
         return RepeatsRequest(fingerprint=state.protocol.fingerprint(), centre=centre)
+
+    def forms(self, state: StudyState, request: Request) -> Mapping[str, Form]:
+        """Of every measurement and feature."""
+        del request
+        features = len(state.protocol.radiomics.names())
+        squares = Form((features,), positive=True)
+        columns = Form((state.protocol.radiomics.perturbations, features))
+        return {"columns": columns, "between": squares, "within": squares}
+
+    def admit(self, state: StudyState, request: Request, reply: Reply) -> Reply:
+        """Of as many cases as there can be."""
+        if isinstance(reply, RepeatsReply):
+            require_some_cases(state, reply.site, reply.count, "count")
+        return super().admit(state, request, reply)
 
     def conclude(self, state: StudyState, replies: Mapping[str, Reply]) -> StudyState:
         """The mean, or the coefficients; a feature that never moves has 0, for it tells nobody apart."""

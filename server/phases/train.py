@@ -13,7 +13,7 @@ from common.errors import ConfigError
 from common.messages.base import Reply, Request
 from common.messages.broadcast import sent_change
 from common.messages.train_round import TrainRoundReply, TrainRoundRequest
-from common.messages.update_gate import check_cases, check_changes, check_round, check_variance
+from common.messages.update_gate import check_cases, check_changes, check_losses, check_round, check_variance
 from common.messages.visual_moments import UNKNOWN, moments_digest, without_moments
 from common.messages.weight_update import open_update
 from common.networks.first_weights import first_weights
@@ -75,6 +75,7 @@ class Train(Phase):
         check_round(reply.round, request.round)
         check_variance(reply.gradient_variance, state.protocol.training)
         check_cases(reply.cases, _cases(state)[reply.site])
+        check_losses(reply, _cases(state)[reply.site])
         check_changes(open_update(reply.update, state.weights or _first_weights(state)), state.protocol.training)
         return reply
 

@@ -98,7 +98,7 @@ def participation_table(content: StudyContent) -> list[Row]:
 
 
 def bytes_table(content: StudyContent) -> list[Row]:
-    """Bytes and seconds of every exchange, all sites together."""
+    """Bytes and seconds of every exchange, in both directions: of each site, and of all together."""
     return [
         {
             "phase": e.phase,
@@ -106,6 +106,10 @@ def bytes_table(content: StudyContent) -> list[Row]:
             "round": e.round,
             "bytes_down": sum(e.bytes_down.values()),
             "bytes_up": sum(e.bytes_up.values()),
+            "sites": {
+                site: {"bytes_down": e.bytes_down.get(site, 0), "bytes_up": e.bytes_up.get(site, 0)}
+                for site in e.roster
+            },
             "seconds": round(e.seconds, 3),
             "training_loss": e.loss,
         }

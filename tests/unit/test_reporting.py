@@ -31,7 +31,14 @@ def _content(with_cases: bool = True) -> StudyContent:
         for i in range(60)
     )
     exchange = Exchange(
-        phase="train", action="train_round", round=1, seconds=1.0, roster={"a": "contributed", "b": "late"}, loss=0.6
+        phase="train",
+        action="train_round",
+        round=1,
+        seconds=1.0,
+        roster={"a": "contributed", "b": "late"},
+        bytes_down={"a": 4_250_000, "b": 4_250_000},
+        bytes_up={"a": 1_130_000},
+        loss=0.6,
     )
     return StudyContent(
         title="t <script>",
@@ -71,6 +78,9 @@ def test_a_report_is_whole(tmp_path, with_cases):
     assert "<script>" not in page
     assert not re.search(r'(src|href)="http', page)
     assert "late" in page
+    assert {"bytes_down": 8_500_000, "bytes_up": 1_130_000}.items() <= stored["tables"]["exchanges"][0].items()
+    assert {"bytes_down": 4_250_000, "bytes_up": 0} == stored["tables"]["exchanges"][0]["sites"]["b"]
+    assert "4.25 MB / 1.13 MB" in page
     assert {"F1", "F11"} <= set(stored["discrepancies"])
     if with_cases:
         assert f"{stored['arms']['federated']['test']['auc']:.3f}" in page

@@ -1,0 +1,117 @@
+"""The coordinator's page: in a real browser, and what it tells Prometheus and strangers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+
+import pytest
+import yaml
+
+from server.checkpoint import CHECKPOINT, save_checkpoint
+from server.provision.invite import invite_site
+from server.provision.study import init_study, open_provisioned
+from server.state import Exchange, StudyState
+from tests.builders import small_protocol
+from tests.deployed_study import ROOT, free_ports, wait_until
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Two sites, one of them silent and refused in the last exchange; a code that would be markup."""
+    protocol = small_protocol()
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(protocol.model_dump(mode="json")))
+    folder = tmp_path / "study"
+    init_study(folder, tmp_path / "p.yaml", server="localhost:8443", study="midline")
+    for site in ("alpha", "beta"):
+        invite_site(open_provisioned(folder), site)
+    exchange = Exchange(
+        phase="train",
+        action="train_round",
+        round=1,
+        seconds=2.5,
+        roster={"alpha": "contributed", "beta": "refused"},
+        codes={"beta": "<b>reply-shape</b>"},
+        bytes_down={"alpha": 3_000_000, "beta": 3_000_000},
+        bytes_up={"alpha": 1_500_000},
+        loss=0.61,
+    )
+    state = StudyState(
+        study="midline", protocol=protocol, sites=("alpha", "beta"), rounds_done=1, exchanges=(exchange,)
+    )
+    save_checkpoint(folder / CHECKPOINT, state)
+    (folder / "state").mkdir(exist_ok=True)
+    (folder / "state" / "seen.json").write_text(json.dumps({"alpha": time.time()}))
+    return folder
+
+
+@contextmanager
+def monitored(folder):
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "server.monitor", str(folder), "--port", str(port)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+        address = f"http://127.0.0.1:{port}/"
+        try:
+            wait_until(lambda: fetch(address)[0] == 200, 60)
+            yield address
+        finally:
+            process.terminate()
+
+
+def fetch(address, method="GET", **headers):
+    request = urllib.request.Request(address, headers=headers, method=method)  # noqa: S310  # ours, on loopback
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+            return answer.status, answer.read().decode(), answer.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, "", error.headers
+    except OSError:
+        return 0, "", {}
+
+
+def test_metrics_and_what_a_stranger_is_told(study):
+    """Read-only, one host name, nothing but three addresses; the page can run no script."""
+    with monitored(study) as address:
+        status, text, headers = fetch(f"{address}metrics")
+        page = fetch(address)
+
+        assert (200, "text/plain; version=0.0.4; charset=utf-8") == (status, headers["Content-Type"])
+        assert {
+            'fedmidline_site_online{site="alpha"} 1.0',
+            'fedmidline_site_online{site="beta"} 0.0',
+            'fedmidline_site_refusals{site="beta"} 1.0',
+            'fedmidline_site_bytes{direction="down",site="alpha"} 3e+06',
+            'fedmidline_site_bytes{direction="up",site="alpha"} 1.5e+06',
+            'fedmidline_phase_seconds{phase="train"} 2.5',
+            "fedmidline_rounds_done 1.0",
+            "fedmidline_training_loss 0.61",
+        } <= set(text.splitlines())
+        assert page[2]["Content-Security-Policy"].startswith("default-src 'none'")
+        assert "<b>" not in page[1]
+        assert str(study) not in page[1] + text
+        assert 400 == fetch(address, Host="evil.example")[0]
+        assert 405 == fetch(address, method="POST")[0]
+        assert 404 == fetch(f"{address}study.yaml")[0]
+
+
+@pytest.mark.slow
+def test_the_page_in_a_browser(study, browser):
+    """Drawn with its style under the strict policy, and drawn anew by itself."""
+    with monitored(study) as address:
+        browser.get(address)
+        rows = [row.text for row in browser.find_elements("css selector", "#sites tr")]
+        shade = browser.find_element("css selector", "td.bad").value_of_css_property("color")
+        complaints = [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+        (study / "outcome.json").write_text('{"code": "finished"}')
+        wait_until(lambda: "finished" in browser.title, 12)
+
+    assert ("alpha online", "beta silent never refused") == (rows[1][:12], rows[2][:25])
+    assert "<b>reply-shape</b>" in rows[2]
+    assert shade == "rgba(170, 0, 0, 1)"
+    assert [] == [line for line in complaints if "favicon" not in line["message"]]
