@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from client.disk import disk_faults, write_array
+from client.disk import write_array
 from common.arrays import FeatureArray, FeatureVector
+from common.disk_faults import disk_faults
 
 __all__ = ["CaseFeatures", "FeatureStore"]
 

@@ -84,8 +84,8 @@ class Losses(Protocol):
         ...
 
     @property
-    def loss(self) -> float:
-        """Of the incoming model on them."""
+    def loss(self) -> float | None:
+        """Of the incoming model on them, where it is told."""
         ...
 
 
@@ -94,7 +94,7 @@ def check_losses(reply: Losses, most: int) -> None:
     held_out, of_those = getattr(reply, "validation_cases", 0), getattr(reply, "validation_loss", None)
     if not 0 <= held_out <= most - reply.cases:
         raise _refused("update-cases", "validation_cases", "More cases are held out than the site has.")
-    if max(abs(reply.loss), abs(of_those or 0.0)) > LARGEST_LOSS:
+    if max(abs(reply.loss or 0.0), abs(of_those or 0.0)) > LARGEST_LOSS:
         raise _refused("update-loss", "loss", "The loss is beyond all bounds.")
 
 
