@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUT ?= runs/replay
 
-.PHONY: help setup replay test test-slow test-all deploy-test clean
+.PHONY: help setup replay test test-slow test-all deploy-test docker-test clean
 
 help:            ## these lines
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -32,6 +32,10 @@ test-all: test test-slow ## both
 
 deploy-test: $(STAMP) ## a server and three sites as processes over TLS: killed, restarted, attacked
 	@"$(BIN)/python" -m pytest tests/e2e/test_deployment.py -m slow -n 0 --durations=5
+
+docker-test: $(STAMP) ## images built without a network; a study in containers, attacked and broken (Docker, or root)
+	@PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" sh docker/wheelhouse.sh
+	@"$(BIN)/python" -m tests.docker.attack $(DOCKER_TEST_OPTIONS)
 
 clean:           ## remove the environment and all runs
 	rm -rf "$(VENV)" runs

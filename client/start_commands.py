@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from client.connection import Kit, ServerSilent, greet_server, open_kit, require_match
+from client.disk import disk_faults
 from client.onboarding import AsJson, SiteFile
 from common.command import say, screen
 from common.deployment.keeper import EventLog, Keeper, Program, flower_program
@@ -55,9 +56,10 @@ def start(
         )
         return
     folder = (state or site.resolve().parent / "start").resolve()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with hold_lock(folder / "start.lock", what="This site"):
-        _stay(opened, site.resolve(), folder, EventLog(folder / "events.jsonl"))
+    with disk_faults("state"):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with hold_lock(folder / "start.lock", what="This site"):
+            _stay(opened, site.resolve(), folder, EventLog(folder / "events.jsonl"))
 
 
 def _stay(kit: Kit, site: Path, folder: Path, tell: EventLog) -> None:

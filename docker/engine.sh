@@ -28,10 +28,11 @@ start_engine() {
   mkdir -p "$work"
   ip netns add "$space"
   ip -n "$space" link set lo up
+  # Names are asked of a documentation address, where the test puts its outside world.
   # Not `ip netns exec`: it mounts /sys anew and loses the control groups.
   setsid nsenter --net="/run/netns/$space" dockerd --data-root "$work/data-root" --exec-root "$work/exec-root" \
     --host "unix://$work/docker.sock" --pidfile "$work/docker.pid" --storage-driver=overlay2 \
-    --cgroup-parent "/$space" >"$work/dockerd.log" 2>&1 </dev/null &
+    --cgroup-parent "/$space" --dns 198.51.100.2 >"$work/dockerd.log" 2>&1 </dev/null &
   export DOCKER_HOST="unix://$work/docker.sock"
   for _ in $(seq 60); do
     docker info >/dev/null 2>&1 && return
@@ -55,7 +56,7 @@ fetch_compose() {
   # shellcheck disable=SC2086
   (cd "$lists" && apt-get $options -qq download docker-compose) >/dev/null 2>"$lists/log" || fail "docker compose cannot be downloaded: $(tail -1 "$lists/log")"
   dpkg -x "$lists"/docker-compose_*.deb "$lists/tree"
-  cp "$lists/tree/usr/libexec/docker/cli-plugins/docker-compose" "$DOCKER_CONFIG/cli-plugins/"
+  install -m 0755 "$lists/tree/usr/libexec/docker/cli-plugins/docker-compose" "$DOCKER_CONFIG/cli-plugins/"
 }
 
 mirror() {
@@ -70,7 +71,8 @@ base_image() {
   command -v mmdebstrap >/dev/null 2>&1 || fail "mmdebstrap is missing; Debian: apt-get install mmdebstrap"
   # A virtual environment at /usr/local stands in for the official image's own Python.
   nice -n 19 mmdebstrap --quiet --variant=minbase --include=python3-minimal,python3-venv,ca-certificates \
-    --customize-hook='chroot "$1" python3 -m venv /usr/local' bookworm "$work/base.tar" "$(mirror)" >&2
+    --customize-hook='chroot "$1" python3 -m venv /usr/local' \
+    --customize-hook='rm -f "$1/etc/apt/sources.list"' bookworm "$work/base.tar" "$(mirror)" >&2
   docker import --change 'ENV PATH=/usr/local/bin:/usr/bin:/bin' "$work/base.tar" "$image" >/dev/null
   rm -f "$work/base.tar"
 }

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import yaml
 
 from client import connection
 from client.connection import open_kit, require_match
+from client.start_commands import start
 from common.deployment.application import application_fingerprint, application_stamp
-from common.errors import ConfigError, ProtocolMismatch, Refused
+from common.errors import ConfigError, InputError, ProtocolMismatch, Refused
 from server.provision.invite import invite_site
 from server.provision.study import init_study
 from tests.builders import small_protocol, write_site
@@ -54,6 +56,13 @@ def test_the_sites_own_file_must_match(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(connection, "application_fingerprint", lambda: "0" * 64)
     with pytest.raises(ProtocolMismatch, match="application-differs"):
         require_match(kit, right)
+
+
+def test_a_folder_that_cannot_be_written_is_named(folder, tmp_path):
+    site = write_site(tmp_path, "alpha", small_protocol(), 8, seed=1)
+
+    with pytest.raises(InputError, match="folder-read-only"):
+        start(site, folder, state=Path("/sys/fedmidline"))
 
 
 def test_the_applications_fingerprint_is_of_its_code():
