@@ -30,7 +30,7 @@ start_engine() {
   ip -n "$space" link set lo up
   # Names are asked of a documentation address, where the test puts its outside world.
   # Not `ip netns exec`: it mounts /sys anew and loses the control groups.
-  setsid nsenter --net="/run/netns/$space" dockerd --data-root "$work/data-root" --exec-root "$work/exec-root" \
+  setsid nsenter --net="/run/netns/$space" dockerd --data-root "$work/data-root" --exec-root "/run/$space" \
     --host "unix://$work/docker.sock" --pidfile "$work/docker.pid" --storage-driver=overlay2 \
     --cgroup-parent "/$space" --dns 198.51.100.2 >"$work/dockerd.log" 2>&1 </dev/null &
   export DOCKER_HOST="unix://$work/docker.sock"
