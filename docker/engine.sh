@@ -73,7 +73,7 @@ base_image() {
   nice -n 19 mmdebstrap --quiet --variant=minbase --include=python3-minimal,python3-venv,ca-certificates \
     --customize-hook='chroot "$1" python3 -m venv /usr/local' \
     --customize-hook='rm -f "$1/etc/apt/sources.list"' bookworm "$work/base.tar" "$(mirror)" >&2
-  docker import --change 'ENV PATH=/usr/local/bin:/usr/bin:/bin' "$work/base.tar" "$image" >/dev/null
+  docker import --change 'ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin' "$work/base.tar" "$image" >/dev/null
   rm -f "$work/base.tar"
 }
 
