@@ -13,11 +13,10 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import time
 from pathlib import Path
 
-from tests.docker.engine import ROOT, SERVER_IMAGE, SITE_IMAGE, SITES, Engine, wait_until
+from tests.docker.engine import ROOT, SERVER_IMAGE, SITE_IMAGE, SITES, Engine, give_to_owner, wait_until
 from tests.docker.faults import check_disk, check_killed_server, check_killed_site, check_stop, check_study
 from tests.docker.isolation import check_confinement, check_isolation, check_trust
 from tests.docker.probes import FOREIGN
@@ -55,8 +54,7 @@ def provision(engine: Engine, report: Report) -> None:
     shutil.rmtree(images, ignore_errors=True)
     for folder in (home, home / "sites", home / "kits", home / "data", images):
         folder.mkdir(parents=True)
-    engine.own(home)
-    engine.own(images)
+    give_to_owner(home, images)
     engine.inside("cohort")
     for site in SITES:
         (home / "data" / site).mkdir()
@@ -71,9 +69,7 @@ def provision(engine: Engine, report: Report) -> None:
     ]
     report.check("fedmidline-study invite, three kits", invited == [0, 0, 0])
     for site in SITES:
-        with tarfile.open(home / "studies" / "study" / "kits" / f"{site}.tar") as archive:
-            archive.extractall(home / "kits", filter="data")
-    engine.own(home)
+        engine.unpack_kit("study", site, home / "kits")
     engine.inside("oracle")
 
 

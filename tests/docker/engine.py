@@ -5,11 +5,22 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["CONTAINERS", "OWNER", "ROOT", "SERVER_IMAGE", "SITES", "SITE_IMAGE", "Engine", "wait_until"]
+__all__ = [
+    "CONTAINERS",
+    "OWNER",
+    "ROOT",
+    "SERVER_IMAGE",
+    "SITES",
+    "SITE_IMAGE",
+    "Engine",
+    "give_to_owner",
+    "wait_until",
+]
 
 ROOT = Path(__file__).parents[2]
 SITES = ("alpha", "beta", "gamma")
@@ -93,9 +104,18 @@ class Engine:
         path = self.home / "sites" / site / "start" / "events.jsonl"
         return path.read_text() if path.exists() else ""
 
-    def own(self, path: Path) -> None:
-        """As the instructions say: chown -R 10001:10001."""
-        for each in (path, *path.rglob("*")):
+    def unpack_kit(self, study: str, site: str, into: Path) -> None:
+        """As the kit's own page says: tar -xf, chmod 755 on the folder, chown 10001 on its key."""
+        with tarfile.open(self.home / "studies" / study / "kits" / f"{site}.tar") as archive:
+            archive.extractall(into, filter="data")
+        (into / site).chmod(0o755)
+        os.chown(into / site / "site.key", OWNER, OWNER)
+
+
+def give_to_owner(*folders: Path) -> None:
+    """Chown -R 10001:10001."""
+    for folder in folders:
+        for each in (folder, *folder.rglob("*")):
             os.chown(each, OWNER, OWNER, follow_symlinks=False)
 
 

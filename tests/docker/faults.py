@@ -9,7 +9,7 @@ import subprocess
 import time
 from contextlib import suppress
 
-from tests.docker.engine import CONTAINERS, OWNER, SITE_IMAGE, TMP, Engine, wait_until
+from tests.docker.engine import CONTAINERS, OWNER, SITE_IMAGE, TMP, Engine, give_to_owner, wait_until
 from tests.docker.probes import HALT
 from tests.docker.report import Report
 
@@ -104,7 +104,7 @@ def check_disk(engine: Engine, report: Report) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size=48m,uid={OWNER},gid={OWNER}", "tmpfs", site], check=True)
     try:
         shutil.copytree(kept, site, dirs_exist_ok=True)
-        engine.own(site)
+        give_to_owner(site)
         engine.docker("start", gamma)
         wait_until(
             lambda: (

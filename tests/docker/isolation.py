@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,15 +109,12 @@ def check_isolation(engine: Engine, report: Report) -> None:
 
 def check_trust(engine: Engine, report: Report) -> None:
     """A kit of another authority, and no TLS."""
-    home = engine.home
     init = ("init", "/studies/other", "--protocol", "/studies/protocol.yaml", "--server", "server:8443")
     engine.compose("run", "--rm", "--no-deps", "-T", "server", *init)
     engine.compose("run", "--rm", "--no-deps", "-T", "server", "invite", "/studies/other", "beta")
     foreign = engine.work / "foreign"
     shutil.rmtree(foreign, ignore_errors=True)
-    with tarfile.open(home / "studies" / "other" / "kits" / "beta.tar") as archive:
-        archive.extractall(foreign, filter="data")
-    engine.own(foreign)
+    engine.unpack_kit("other", "beta", foreign)
     check = ("start", "--kit", "/kit", "--site", "/site/site.yaml", "--check")
     other = engine.compose("run", "--rm", "--no-deps", "-T", "-v", f"{foreign}/beta:/kit:ro", "beta", *check)
     report.check_command("a server of another authority is refused", other, 2, "server-not-trusted")
