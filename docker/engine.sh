@@ -69,6 +69,7 @@ base_image() {
   timeout 60 docker pull -q "$image" >/dev/null 2>&1 && return
   say "no registry can be reached: the base image is made from Debian's packages (about two minutes)"
   command -v mmdebstrap >/dev/null 2>&1 || fail "mmdebstrap is missing; Debian: apt-get install mmdebstrap"
+  # shellcheck disable=SC2016  # the "$1" is mmdebstrap's
   # A virtual environment at /usr/local stands in for the official image's own Python.
   nice -n 19 mmdebstrap --quiet --variant=minbase --include=python3-minimal,python3-venv,ca-certificates \
     --customize-hook='chroot "$1" python3 -m venv /usr/local' \

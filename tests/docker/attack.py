@@ -23,8 +23,8 @@ from tests.docker.probes import FOREIGN
 from tests.docker.report import Report
 
 LIBRARIES = """
-import ants, dcm2niix, highdicom, matplotlib.image, monai, nilearn.datasets, radiomics.cShape, SimpleITK, torch
-import client.app, client.tasks.prepare_cohort
+import ants, dcm2niix, highdicom, matplotlib.image, monai, nilearn.datasets, SimpleITK, torch
+import client.app, client.features.engine.mesh, client.tasks.prepare_cohort
 """
 
 
