@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.docker.engine import ROOT, SERVER_IMAGE, SITE_IMAGE, SITES, Engine, give_to_owner, wait_until
+from tests.docker.engine import ROOT, SERVER_IMAGE, SITE_IMAGE, SITES, TMP, Engine, give_to_owner, wait_until
 from tests.docker.faults import check_disk, check_killed_server, check_killed_site, check_stop, check_study
 from tests.docker.isolation import check_confinement, check_isolation, check_trust
 from tests.docker.probes import FOREIGN
@@ -73,6 +73,16 @@ def provision(engine: Engine, report: Report) -> None:
     engine.inside("oracle")
 
 
+def prepare(engine: Engine, report: Report) -> None:
+    """Registration, brain mask, N4, segmentation, features: all that writes, on a root that cannot be written."""
+    engine.inside("images")
+    imaging = engine.home / "imaging"
+    mounts = ("-v", f"{imaging}/site:/site", "-v", f"{imaging}/data:/data:ro", "-e", "OMP_NUM_THREADS=1")
+    confined = ("--network", "none", "--read-only", "--tmpfs", TMP, "--cap-drop", "ALL", *mounts)
+    done = engine.docker("run", "--rm", *confined, SITE_IMAGE, "prepare", "--site", "/site/site.yaml", "--json")
+    report.check_command("fedmidline-site prepare, two synthetic patients", done)
+
+
 def start(engine: Engine, report: Report) -> None:
     begun = time.monotonic()
     up = [engine.compose("up", "-d", "--no-build", "server", "beta", "gamma"), engine.kit("up", "-d")]
@@ -83,7 +93,7 @@ def start(engine: Engine, report: Report) -> None:
 
 
 STEPS = (
-    *(build, provision, start, check_confinement, check_isolation, check_trust, check_study),
+    *(build, provision, prepare, start, check_confinement, check_isolation, check_trust, check_study),
     *(check_killed_site, check_killed_server, check_disk, check_stop),
 )
 

@@ -1,4 +1,4 @@
-"""inside: `python -m tests.docker.inside cohort|oracle|compare`: what the attack on the containers computes in a container.
+"""inside: `python -m tests.docker.inside cohort|images|oracle|compare`: what the attack on the containers computes in a container.
 
 /work is the study's home, /data all sites' images: the cohort is written, the same study is run in one process, and
 the two results are compared there, with the image's own libraries.
@@ -17,8 +17,11 @@ import yaml
 
 from client.case import CaseRow
 from client.store.fingerprints import FingerprintBook
+from common.config.protocol import Protocol
 from server.checkpoint import CHECKPOINT, load_checkpoint
+from simulation.cohort.make_cohort import CohortSettings, make_cohort
 from simulation.engines import run_local
+from simulation.size import at_size
 from tests.builders import small_protocol, write_site
 
 WORK, DATA, MADE = Path("/work"), Path("/data"), Path("/tmp/made")  # noqa: S108  # a container's own tmpfs
@@ -63,6 +66,17 @@ def _point_at_data(home: Path, site: str) -> None:
         writer.writerows(rows)
 
 
+def write_images() -> None:
+    """A hospital that has images and has prepared nothing: /work/imaging/site, images in /work/imaging/data."""
+    site, data = WORK / "imaging" / "site", WORK / "imaging" / "data"
+    site.mkdir(parents=True)
+    make_cohort(data, CohortSettings(seed=3, altered=1, not_altered=1))
+    protocol, _ = at_size(Protocol(name="imaging"), "small")
+    (site / "protocol.yaml").write_text(yaml.safe_dump(protocol.model_dump(mode="json")))
+    settings = {"name": "imaging", "protocol": "protocol.yaml", "manifest": "/data/manifest.csv", "workers": 1}
+    (site / "site.yaml").write_text(yaml.safe_dump(settings))
+
+
 def run_oracle() -> None:
     """The same study with the same sites in this process, on copies."""
     oracle = WORK / "oracle"
@@ -93,5 +107,5 @@ def _same(found: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> bool:
 
 
 if __name__ == "__main__":
-    result = {"cohort": write_cohort, "oracle": run_oracle, "compare": compare}[sys.argv[1]]()
+    result = {"cohort": write_cohort, "images": write_images, "oracle": run_oracle, "compare": compare}[sys.argv[1]]()
     sys.stdout.write(json.dumps(result) + "\n")

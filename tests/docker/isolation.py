@@ -11,31 +11,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.docker.engine import CONTAINERS, OWNER, ROOT, SITE_IMAGE, SITES, Engine
+from tests.docker.engine import CONTAINERS, OWNER, ROOT, SITE_IMAGE, SITES, TMP, Engine
 from tests.docker.probes import CONFINED, PLAIN, REACH
 from tests.docker.report import Report
 
 __all__ = ["check_confinement", "check_isolation", "check_trust"]
 
+GATEWAY = "fedmidline-site-gateway-1"
 OUTSIDE = "198.51.100.2"
 """A documentation address; a namespace of its own plays the outside world there."""
 
 
 def check_confinement(engine: Engine, report: Report) -> None:
-    for name, container in CONTAINERS.items():
+    for name, container in {**CONTAINERS, "gateway": GATEWAY}.items():
         found = json.loads(engine.python(container, CONFINED))
+        capabilities, writes = found["capabilities"], found["writes"]
         report.check(f"{name}: uid 10001", found["uid"] == OWNER)
-        report.check(
-            f"{name}: no capability", {int(c, 16) for c in found["capabilities"]} == {0}, found["capabilities"]
-        )
+        report.check(f"{name}: no capability", {int(c, 16) for c in capabilities} == {0}, " ".join(capabilities))
         report.check(f"{name}: no new privileges, seccomp on", (found["no_new_privs"], found["seccomp"]) == ("1", "2"))
-        report.check(f"{name}: root, code, kit and data are read-only", all(found["writes"].values()), found["writes"])
-        report.check(f"{name}: memory limit", found["memory"] == str(3 * 2**30), found["memory"])
+        report.check(f"{name}: nothing but its own folder can be written", all(writes.values()), " ".join(writes))
+        limit = 2**27 if name == "gateway" else 3 * 2**30
+        report.check(f"{name}: memory limit", found["memory"] == str(limit), found["memory"])
         report.check(f"{name}: no engine socket", not found["socket"])
         report.check(f"{name}: init at pid 1", "init" in engine.docker("exec", container, "cat", "/proc/1/comm").stdout)
-        if name != "server":
-            own = found["data"] and all(file.startswith(f"{name}-") for file in found["data"])
-            report.check(f"{name}: its own images only", own, f"{len(found['data'])} files")
+        own = [file for file in found["data"] if file.startswith(f"{name}-")]
+        report.check(f"{name}: its own images only", found["data"] == own, f"{len(own)} files")
+    report.check("the sites do see images", json.loads(engine.python(CONTAINERS["beta"], CONFINED))["data"])
 
 
 @contextmanager
@@ -116,8 +117,11 @@ def check_trust(engine: Engine, report: Report) -> None:
     shutil.rmtree(foreign, ignore_errors=True)
     engine.unpack_kit("other", "beta", foreign)
     check = ("start", "--kit", "/kit", "--site", "/site/site.yaml", "--check")
-    other = engine.compose("run", "--rm", "--no-deps", "-T", "-v", f"{foreign}/beta:/kit:ro", "beta", *check)
-    report.check_command("a server of another authority is refused", other, 2, "server-not-trusted")
-    own = engine.compose("run", "--rm", "--no-deps", "-T", "beta", *check)
-    report.check_command("control: the study's own is trusted", own)
+    site = ("--network", "fedmidline_beta", "--read-only", "--tmpfs", TMP, "-v", f"{engine.home}/sites/beta:/site:ro")
+    for kit, name, code, says in (
+        (foreign / "beta", "a server of another authority is refused", 2, "server-not-trusted"),
+        (engine.home / "kits" / "beta", "control: the study's own is trusted", 0, "may join"),
+    ):
+        done = engine.docker("run", "--rm", *site, "-v", f"{kit}:/kit:ro", SITE_IMAGE, *check)
+        report.check_command(name, done, code, says)
     report.check("plain HTTP is not answered", engine.python(CONTAINERS["beta"], PLAIN) == "silent")

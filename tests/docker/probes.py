@@ -15,7 +15,7 @@ limits = ["/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory.
 print(json.dumps({
     "uid": os.getuid(), "capabilities": [status[k].strip() for k in ("CapEff", "CapPrm", "CapBnd")],
     "no_new_privs": status["NoNewPrivs"].strip(), "seccomp": status["Seccomp"].strip(),
-    "writes": {p: fails(p + "/x") for p in ("", "/app", "/usr/local/bin", "/etc", "/kit", "/data") if os.path.isdir(p or "/")},
+    "writes": {p: fails(p + "/x") for p in ("/", "/app", "/usr/local/bin", "/etc", "/kit", "/data") if os.path.isdir(p)},
     "data": sorted(os.listdir("/data")) if os.path.isdir("/data") else [],
     "memory": next((open(p).read().strip() for p in limits if os.path.exists(p)), ""),
     "socket": os.path.exists("/var/run/docker.sock"),
