@@ -94,6 +94,7 @@ def test_the_gateway_carries_bytes_both_ways():
     assert asyncio.run(_through_gateway(payload, there=True)) == payload.upper()
 
 
-def test_the_gateway_ends_a_connection_that_the_server_does_not_take(capsys):
-    assert asyncio.run(_through_gateway(b"abc", there=False)) == b""
+def test_the_gateway_resets_a_connection_that_the_server_does_not_take(capsys):
+    with pytest.raises(ConnectionResetError):
+        asyncio.run(_through_gateway(b"abc", there=False))
     assert "server-unreachable" in capsys.readouterr().err
