@@ -79,13 +79,13 @@ async def _through_gateway(send: bytes, *, there: bool) -> bytes:
         server.close()
         await server.wait_closed()
     gateway = await open_gateway("127.0.0.1", port, listen="127.0.0.1", listen_port=0)
-    reader, writer = await asyncio.open_connection(*gateway.sockets[0].getsockname())
-    writer.write(send)
-    received = await asyncio.wait_for(reader.read(), 20)
-    writer.close()
-    gateway.close()
-    server.close()
-    return received
+    async with server, gateway:
+        reader, writer = await asyncio.open_connection(*gateway.sockets[0].getsockname())
+        try:
+            writer.write(send)
+            return await asyncio.wait_for(reader.read(), 20)
+        finally:
+            writer.close()
 
 
 def test_the_gateway_carries_bytes_both_ways():
