@@ -66,6 +66,24 @@ def the_world_outside(engine: Engine) -> Iterator[Path]:
         ip("netns", "del", space)
 
 
+def check_host_rule(engine: Engine, report: Report, log: Path) -> None:
+    """The two rules of docs/deployment.md, for an ordinary network in place of the gateway's."""
+    subnet = engine.docker(
+        "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Subnet}}"
+    ).stdout.strip()
+    rules = (("-s", subnet, "-j", "DROP"), ("-s", subnet, "-d", OUTSIDE, "-p", "tcp", "--dport", "80", "-j", "ACCEPT"))
+    iptables = ("nsenter", f"--net=/run/netns/{engine.namespace}", "iptables")
+    for rule in rules:
+        subprocess.run([*iptables, "-I", "DOCKER-USER", *rule], check=True)
+    one, other = f"{OUTSIDE}:80", f"{OUTSIDE}:81"
+    ordinary = ("run", "--rm", "--entrypoint", "python3", SITE_IMAGE, "-c", REACH, "ruled", OUTSIDE, one, other)
+    found = json.loads(engine.docker(*ordinary).stdout)
+    for rule in rules:
+        subprocess.run([*iptables, "-D", "DOCKER-USER", *rule], check=True)
+    only = (found[one], found[other], "ruled" in log.read_text()) == ("open", "TimeoutError", False)
+    report.check("with the host's rules a network reaches the one address and port, and no name server", only, found)
+
+
 def check_isolation(engine: Engine, report: Report) -> None:
     address = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
     addresses = {name: engine.inspect(container, address).split() for name, container in CONTAINERS.items()}
@@ -81,6 +99,7 @@ def check_isolation(engine: Engine, report: Report) -> None:
         report.check(
             "control: an ordinary container gets out, names too", found[web] == "open" and "control" in heard, found
         )
+        check_host_rule(engine, report, log)
         for name, container in CONTAINERS.items():
             others = [f"{a}:8443" for other in SITES if other != name for a in addresses[other]]
             found = json.loads(engine.python(container, REACH, f"leak{name}", OUTSIDE, web, *others))
