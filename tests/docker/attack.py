@@ -104,7 +104,8 @@ def main() -> None:
     arguments.add_argument("--keep", action="store_true", help="leave engine and images for the next call")
     options = arguments.parse_args()
     if not (ROOT / "docker" / "wheelhouse" / "requirements.txt").exists():
-        sys.exit("docker/wheelhouse is empty: sh docker/wheelhouse.sh")
+        print("docker/wheelhouse is empty: sh docker/wheelhouse.sh", file=sys.stderr)
+        sys.exit(2)
     report, engine = Report(), Engine(options.work.resolve())
     try:
         for step in STEPS:
