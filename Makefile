@@ -9,7 +9,7 @@ PIP_AUDIT := 2.10.1
 CYCLONEDX := 7.5.0
 FUZZ_EXAMPLES ?= 20000
 
-.PHONY: help setup replay test test-slow test-all deploy-test attack-report fuzz sbom audit clean
+.PHONY: help setup replay test test-slow test-all deploy-test docker-test attack-report fuzz sbom audit clean
 
 help:            ## these lines
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -36,6 +36,10 @@ test-all: test test-slow ## both
 
 deploy-test: $(STAMP) ## a server and three sites as processes over TLS: killed, restarted, attacked
 	@"$(BIN)/python" -m pytest tests/e2e/test_deployment.py -m slow -n 0 --durations=5
+
+docker-test: $(STAMP) ## images built without a network; a study in containers, attacked and broken (Docker, or root)
+	@PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" sh docker/wheelhouse.sh
+	@"$(BIN)/python" -m tests.docker.attack $(DOCKER_TEST_OPTIONS)
 
 attack-report: $(STAMP) ## what attacks on a study gain, with protection and without
 	@"$(BIN)/fedmidline-sim" attack --out runs/attack $(ATTACK_OPTIONS)

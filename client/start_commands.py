@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from client.connection import Kit, ServerSilent, greet_server, open_kit, require_match
+from client.disk import disk_faults
 from client.onboarding import AsJson, SiteFile
 from common.command import say, screen
 from common.deployment.keeper import EventLog, Keeper, Program, flower_program
@@ -27,6 +28,8 @@ __all__ = ["start_commands"]
 start_commands = typer.Typer()
 
 NODE = re.compile(rb"SuperNode ID: (\d+)")
+GAVE_UP = re.compile(rb"SSL/TLS handshake error detected|Giving up reconnection")
+"""After a connection that ended in its TLS handshake the SuperNode of Flower 1.41 neither works nor ends."""
 
 
 @start_commands.command()
@@ -55,9 +58,10 @@ def start(
         )
         return
     folder = (state or site.resolve().parent / "start").resolve()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with hold_lock(folder / "start.lock", what="This site"):
-        _stay(opened, site.resolve(), folder, EventLog(folder / "events.jsonl"))
+    with disk_faults("state"):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with hold_lock(folder / "start.lock", what="This site"):
+            _stay(opened, site.resolve(), folder, EventLog(folder / "events.jsonl"))
 
 
 def _stay(kit: Kit, site: Path, folder: Path, tell: EventLog) -> None:
@@ -70,11 +74,14 @@ def _stay(kit: Kit, site: Path, folder: Path, tell: EventLog) -> None:
     seen = log.stat().st_size if log.exists() else 0
     try:
         while not stopped:
+            seen, gave_up = _read_log(log, seen, node, tell)
+            if gave_up:
+                tell("supernode-gave-up")
+                keeper.kill("supernode")
             if keeper.look():
                 require_match(kit, site)  # the worker ends when the code on the disk has changed
                 _release(kit, node, tell)
                 _wait_for_server(kit, tell, stopped)
-            seen = _note_session(log, seen, node, tell)
             time.sleep(0.2)
     finally:
         keeper.stop()
@@ -127,11 +134,13 @@ def _release(kit: Kit, node: Path, tell: EventLog) -> None:
     tell("session-released", heard=heard)
 
 
-def _note_session(log: Path, seen: int, node: Path, tell: EventLog) -> int:
-    """Keep the number that the server knows this site's node by, from the SuperNode's log."""
+def _read_log(log: Path, seen: int, node: Path, tell: EventLog) -> tuple[int, bool]:
+    """Keep the number that the server knows this site's node by; how far the SuperNode's log is read, and whether it
+    gave up.
+    """
     size = log.stat().st_size if log.exists() else 0
     if size <= seen:
-        return size
+        return size, False
     with log.open("rb") as file:
         file.seek(seen)
         lines = file.read(size - seen)
@@ -139,7 +148,7 @@ def _note_session(log: Path, seen: int, node: Path, tell: EventLog) -> int:
     for found in NODE.findall(lines[:whole]):
         node.write_text(found.decode())
         tell("connected", node=found.decode())
-    return seen + whole
+    return seen + whole, GAVE_UP.search(lines[:whole]) is not None
 
 
 def _on_signals() -> list[int]:

@@ -101,6 +101,13 @@ class Keeper:
             if kept.program.name == name:
                 self._end(kept)
 
+    def kill(self, name: str) -> None:
+        """End it as a crash would: the next look notes it."""
+        for kept in self._kept:
+            if kept.program.name == name and kept.process is not None:
+                with suppress(ProcessLookupError):
+                    os.killpg(kept.process.pid, signal.SIGKILL)
+
     def stop(self) -> None:
         """End all, the last started first: SIGTERM, then SIGKILL."""
         for kept in reversed(self._kept):

@@ -75,6 +75,8 @@ def invite_site(study: Provisioned, site: str, *, days: int = KIT_DAYS, renew: b
         KEY: private,
         PUBLIC_KEY: public,
         "README.md": _template("kit_readme.md", words),
+        "compose.yaml": files("server.provision").joinpath("compose.site.yaml").read_bytes(),
+        ".env": "SERVER_HOST={host}\nSERVER_PORT={port}\n".format_map(words).encode(),
     }
     path = study.folder / "kits" / f"{site}.tar"
     write_file(path, _archive(site, contents | seal(contents, study.authority.key)), secret=True)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
 import pytest
 import yaml
 
 from client import connection
 from client.connection import _require_same_time, open_kit, require_match
+from client.start_commands import _read_log, start
 from common.deployment.application import application_fingerprint, application_stamp
+from common.deployment.keeper import EventLog
 from common.errors import ConfigError, InputError, ProtocolMismatch, Refused
 from server.provision.invite import invite_site
 from server.provision.study import init_study
@@ -62,6 +65,26 @@ def test_the_sites_own_file_must_match(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(connection, "application_fingerprint", lambda: "0" * 64)
     with pytest.raises(ProtocolMismatch, match="application-differs"):
         require_match(kit, right)
+
+
+def test_a_folder_that_cannot_be_written_is_named(folder, tmp_path):
+    site = write_site(tmp_path, "alpha", small_protocol(), 8, seed=1)
+
+    with pytest.raises(InputError, match="folder-read-only"):
+        start(site, folder, state=Path("/sys/fedmidline"))
+
+
+def test_a_supernode_that_gave_up_is_noticed_once(tmp_path):
+    log, node = tmp_path / "supernode.log", tmp_path / "node"
+    tell = EventLog(tmp_path / "events.jsonl", echo=False)
+    log.write_bytes(b"INFO: SuperNode ID: 12\nINFO: Sent successfully\n")
+    seen, early = _read_log(log, 0, node, tell)
+    log.write_bytes(log.read_bytes() + b"ERROR: SSL/TLS handshake error detected.\nhalf a li")
+
+    assert (node.read_text(), early) == ("12", False)
+    seen, gave_up = _read_log(log, seen, node, tell)
+    assert (gave_up, seen) == (True, log.read_bytes().rindex(b"half"))
+    assert _read_log(log, seen, node, tell) == (seen, False)
 
 
 def test_the_applications_fingerprint_is_of_its_code():

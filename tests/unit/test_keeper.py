@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -56,7 +54,7 @@ def test_what_ends_is_started_again(tmp_path, events, together):
     try:
         wait_until(lambda: keeper.look() is False and number(tmp_path / "a") and number(tmp_path / "b"))
         first = number(tmp_path / "a"), number(tmp_path / "b")
-        os.kill(first[0], signal.SIGKILL)
+        keeper.kill("a")
         wait_until(keeper.look)
         wait_until(
             lambda: keeper.look() is False and number(tmp_path / "a") != first[0] and alive(number(tmp_path / "b"))

@@ -57,6 +57,8 @@ def test_a_kit_is_sealed_whole(study, tmp_path):
 
     assert certificate_fingerprint(verify_kit(kit)) in (kit / "README.md").read_text()
     assert subprocess.run(["sha256sum", "--quiet", "-c", "SHA256SUMS"], cwd=kit, check=False).returncode == 0
+    assert (kit / ".env").read_text() == "SERVER_HOST=fl.example.org\nSERVER_PORT=8443\n"
+    assert "SERVER_HOST" in (kit / "compose.yaml").read_text()
 
 
 @pytest.mark.parametrize(
