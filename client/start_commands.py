@@ -17,11 +17,11 @@ from typing import Annotated
 import typer
 
 from client.connection import Kit, ServerSilent, greet_server, open_kit, require_match
-from client.disk import disk_faults
 from client.onboarding import AsJson, SiteFile
 from common.command import say, screen
 from common.deployment.keeper import EventLog, Keeper, Program, flower_program
 from common.deployment.lock import hold_lock
+from common.disk_faults import disk_faults
 
 __all__ = ["start_commands"]
 
