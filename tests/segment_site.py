@@ -20,7 +20,7 @@ from tests.builders import OPEN_DOOR, Federation, small_protocol
 
 EDGE = 40
 NETWORK = {"architecture": "unet", "channels": [4, 8, 8, 16]}
-TRAINING = {"rounds": 3, "patch_voxels": 32, "learning_rate": 1e-2}
+TRAINING = {"local_epochs": 1, "rounds": 3, "patch_voxels": 32, "learning_rate": 1e-2}
 
 __all__ = ["NETWORK", "TRAINING", "head", "segment_protocol", "write_segment_federation", "write_segment_site"]
 

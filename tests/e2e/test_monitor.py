@@ -57,7 +57,7 @@ def monitored(folder):
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process:
         address = f"http://127.0.0.1:{port}/"
         try:
-            wait_until(lambda: fetch(address)[0] == 200, 60)
+            wait_until(lambda: fetch(address)[0] == 200)
             yield address
         finally:
             process.terminate()

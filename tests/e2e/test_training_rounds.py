@@ -169,7 +169,7 @@ def test_a_late_site_is_named_and_its_answer_never_counts(tmp_path):
     expected = run_local(other.study, list(other.sites.values()), lose=lost)
 
     told = [(e.roster["bern"], e.codes.get("bern")) for e in state.exchanges if e.action == "train_round"]
-    assert told == [("contributed", None), ("late", None), ("refused", "update-round")]
+    assert told == [("contributed", None), ("late", None), ("refused", "answers-another-question")]
     assert "bern" in state.status()
     for name, weight in expected.weights.items():
         np.testing.assert_array_equal(state.weights[name], weight)
