@@ -33,6 +33,7 @@ from common.messages.model import ModelState
 from common.messages.records import from_records, size_in_bytes, to_records
 from common.messages.train_round import TrainRoundReply, TrainRoundRequest
 from common.messages.update_gate import check_changes
+from common.messages.visual_moments import moments_digest
 from common.messages.weight_update import open_update, pack
 from common.networks.fused_head import initial_weights
 from common.privacy.secure_sum import begin, open_sum
@@ -122,7 +123,7 @@ def aggregation(crop: int, repeats: int) -> dict[str, Any]:
         harmoniser=Harmoniser(), weights={}, signature=(), radiomics_mean=nothing, radiomics_deviation=nothing,
         visual_mean=nothing, visual_deviation=nothing,
     )  # fmt: skip
-    request = TrainRoundRequest(fingerprint="f", study="s", round=1, model=model)
+    request = TrainRoundRequest(fingerprint="f", study="s", round=1, model=model, moments=moments_digest(model))
     ways: dict[str, Callable[[], tuple[Arrays, int]]] = {
         "clear": lambda: in_the_clear(replies, weights),
         "secure": lambda: summed(replies, weights, request),
