@@ -7,11 +7,14 @@ may go to several sites.
 
 from __future__ import annotations
 
+import ast
 import copy
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import cache, wraps
 from itertools import islice
 from typing import Any
 
@@ -41,6 +44,7 @@ class LocalGrid(Grid):
         workers: int = 2,
         lose: Callable[[Message], bool] = lambda _: False,
     ) -> None:
+        _parse_one_at_a_time()
         self._app = client_app
         self._lose = lose
         self._run = Run.create_empty(run_id=1)
@@ -127,3 +131,19 @@ class LocalGrid(Grid):
         except Exception as error:  # noqa: BLE001  # as Flower's run_clientapp does, text and all
             reason = f"{type(error)}:<'{error}'>"
             return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=inbound)
+
+
+@cache
+def _parse_one_at_a_time() -> None:
+    """CPython 3.11 counts the depth of a syntax tree per interpreter, not per thread, and numpy parses the header of
+    every array that it reads: of two sites that read at once one may end with `SystemError: AST constructor recursion
+    depth mismatch`.  Once per process, for all threads.
+    """
+    parse, lock = ast.parse, threading.RLock()
+
+    @wraps(parse)
+    def alone(*args: Any, **kwargs: Any) -> Any:
+        with lock:
+            return parse(*args, **kwargs)
+
+    ast.parse = alone
