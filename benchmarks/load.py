@@ -51,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         study = DeployedStudy(Path(name), protocol, names, cases=CASES)
         study.start("server")
-        wait_until(lambda: study.events("server").count("site-registered") >= len(names), PATIENCE_S)
+        wait_until(lambda: _knows(study, len(names)), PATIENCE_S)
         with (study.root / "light-sites.log").open("w") as log:
             command = [sys.executable, "-m", "benchmarks.peers.light_sites", str(study.root), *names]
             hospitals = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)  # noqa: S603  # our own module
@@ -63,6 +63,13 @@ def main() -> None:
         finally:
             hospitals.kill()
             study.stop()
+
+
+def _knows(study: DeployedStudy, sites: int) -> bool:
+    """Every key is registered; a server that ended by itself has said why."""
+    if not study.running("server"):
+        raise SystemExit((study.root / "server.log").read_text())
+    return study.events("server").count("site-registered") >= sites
 
 
 def _loaded(study: DeployedStudy, soak_minutes: float, sites: int) -> dict[str, object]:

@@ -106,6 +106,10 @@ class DeployedStudy:
         """Of its process."""
         return self._processes[name].pid
 
+    def running(self, name: str) -> bool:
+        """It has not ended by itself."""
+        return self._processes[name].poll() is None
+
     def children(self, name: str, word: str) -> list[int]:
         """Process numbers of what `name` started, by a word of their command line."""
         return [number for number, line in _children_of(self._processes[name].pid) if word in line]
