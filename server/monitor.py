@@ -53,7 +53,7 @@ PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-
 <td class="n">{{ s.days }} days{{ ', ' + s.kit if s.kit != 'valid' }}</td></tr>{% endfor %}</table>
 <h2>Phases</h2><table id="phases"><tr><th>phase</th><th>exchanges</th><th>seconds</th></tr>
 {% for name, p in phases.items() %}<tr><td>{{ name }}</td><td class="n">{{ p.exchanges }}</td><td class="n">{{ '%.1f'|format(p.seconds) }}</td></tr>{% endfor %}</table>
-<p>The server's certificate ends in {{ certificate_days }} days. Privacy budgets: none are kept, differential privacy is not built.</p>
+<p>The server's certificate ends in {{ certificate_days }} days. {% if privacy %}Privacy: epsilon {{ '%.2f'|format(privacy.epsilon) }}{% if privacy.limit is not none %} of {{ '%g'|format(privacy.limit) }}{% endif %} spent on a case by this study (delta {{ '%g'|format(privacy.delta) }}); what others spent stands in each site's own ledger.{% else %}This study has no differential privacy.{% endif %}</p>
 <p>Read-only; shown anew every 5 s. Research use only, not a medical device.</p></body></html>
 """
 
@@ -65,6 +65,7 @@ class Monitor:
         self._study = study
         self._stamp = 0
         self._state: StudyState | None = None
+        self._epsilon: dict[int, float] = {}
         self._page = Environment(autoescape=True, undefined=StrictUndefined).from_string(PAGE)
         self.app = Starlette(
             routes=[Route("/", self._show), Route("/style.css", self._style), Route("/metrics", self._metrics)],
@@ -105,6 +106,7 @@ class Monitor:
             "sites": sites,
             "phases": phases,
             "certificate_days": (opened.server.not_valid_after_utc - now).days,
+            "privacy": self._spent(state),
         }
 
     def metrics(self) -> bytes:
@@ -119,6 +121,8 @@ class Monitor:
         gauge("certificate_days", "Days until the server's certificate ends").set(seen["certificate_days"])
         if seen["loss"] is not None:
             gauge("training_loss", "Of the last round's incoming model").set(seen["loss"])
+        if seen["privacy"] is not None:
+            gauge("privacy_epsilon", "Spent on a case by this study").set(seen["privacy"]["epsilon"])
         told = {
             "online": gauge("site_online", "1 if heard of within a minute", "site"),
             "refusals": gauge("site_refusals", "Exchanges in which the site refused or was refused", "site"),
@@ -134,6 +138,22 @@ class Monitor:
         for name, phase in seen["phases"].items():
             seconds.labels(name).set(phase["seconds"])
         return generate_latest(registry)
+
+    def _spent(self, state: StudyState | None) -> dict[str, Any] | None:
+        """Epsilon of the finished rounds, record level; None where the protocol has none."""
+        settings = None if state is None else state.protocol.privacy.record_level
+        if state is None or settings is None:
+            return None
+        if state.rounds_done not in self._epsilon:
+            from common.privacy.accounting import epsilon_of  # Opacus brings torch, which most studies do not need here
+
+            events = [settings.event(state.protocol.training, state.rounds_done)] if state.rounds_done else []
+            self._epsilon = {state.rounds_done: epsilon_of(events, settings.delta, "rdp")}
+        return {
+            "epsilon": self._epsilon[state.rounds_done],
+            "delta": settings.delta,
+            "limit": state.protocol.privacy.epsilon_limit,
+        }
 
     def _checkpoint(self) -> StudyState | None:
         path = self._study / CHECKPOINT

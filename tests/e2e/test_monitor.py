@@ -13,7 +13,9 @@ from contextlib import contextmanager
 import pytest
 import yaml
 
-from server.checkpoint import CHECKPOINT, save_checkpoint
+from common.privacy.accounting import epsilon_of
+from server.checkpoint import CHECKPOINT, load_checkpoint, save_checkpoint
+from server.monitor import Monitor
 from server.provision.invite import invite_site
 from server.provision.study import init_study, open_provisioned
 from server.state import Exchange, StudyState
@@ -98,6 +100,21 @@ def test_metrics_and_what_a_stranger_is_told(study):
         assert 400 == fetch(address, Host="evil.example")[0]
         assert 405 == fetch(address, method="POST")[0]
         assert 404 == fetch(f"{address}study.yaml")[0]
+
+
+def test_what_a_private_study_has_spent(study):
+    state = load_checkpoint(study / CHECKPOINT)
+    assert Monitor(study).look()["privacy"] is None
+
+    private = small_protocol(
+        privacy={"record_level": {"noise_multiplier": 2.0, "sampling_rate": 0.5}, "epsilon_limit": 8.0},
+        training={"local_epochs": 1, "class_weights": False},
+    )
+    save_checkpoint(study / CHECKPOINT, state.evolve(protocol=private))
+    told = Monitor(study).look()["privacy"]
+
+    assert told["epsilon"] == epsilon_of([private.privacy.record_level.event(private.training, 1)], 1e-4, "rdp")
+    assert (told["delta"], told["limit"]) == (1e-4, 8.0)
 
 
 @pytest.mark.slow
