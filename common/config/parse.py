@@ -13,6 +13,8 @@ from common.errors import ConfigError
 __all__ = ["parse_settings"]
 
 Model = TypeVar("Model", bound=BaseModel)
+WHOLE = "(file)"
+"""A fault of settings that do not go together."""
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's where it is built in: ten times as fast, and a site reads two files for every message."""
 
@@ -77,15 +79,15 @@ def _refuse_references(text: str) -> None:
 
 def _place(fault: Any, kind: type[BaseModel]) -> str:
     """Where, as far as the schema knows it: an unknown key may hold anything, and this face crosses the wire."""
-    parts = [str(part) for part in fault["loc"]]
+    parts = [str(part) for part in fault["loc"]] or [WHOLE]
     if fault["type"] == "extra_forbidden":
         parts[-1:] = ["unknown key"]
-    return ".".join(parts) if parts and parts[0] in {*kind.model_fields, "unknown key"} else "unknown key"
+    return ".".join(parts) if parts[0] in {*kind.model_fields, "unknown key", WHOLE} else "unknown key"
 
 
 def _describe(fault: Any, kind: type[BaseModel]) -> str:
     """One fault in words: field, value, rule, cure."""
-    field = ".".join(str(part) for part in fault["loc"]) or "(file)"
+    field = ".".join(str(part) for part in fault["loc"]) or WHOLE
     if fault["type"] == "extra_forbidden":
         known = _known_keys(kind, fault["loc"][:-1])
         return f"{field}: unknown key. Known here: {', '.join(known)}."

@@ -95,11 +95,11 @@ def _read_array(array: FlowerArray) -> np.ndarray[Any, Any]:
     stream = io.BytesIO(data)
     if npy.read_magic(stream) != (1, 0):  # type: ignore[no-untyped-call]  # numpy's
         raise ValueError("another version of .npy")
-    shape, _, dtype = npy.read_array_header_1_0(stream)  # type: ignore[no-untyped-call]
+    shape, _, dtype = npy.read_array_header_1_0(stream)  # type: ignore[no-untyped-call]  # numpy's
     if dtype.hasobject or any(n < 0 for n in shape) or math.prod(shape) * dtype.itemsize != len(data) - stream.tell():
         raise ValueError("not as long as it says")
     stream.seek(0)
-    return np.asarray(npy.read_array(stream, allow_pickle=False))  # type: ignore[no-untyped-call]
+    return np.asarray(npy.read_array(stream, allow_pickle=False))  # type: ignore[no-untyped-call]  # numpy's
 
 
 def _place(kind: type[Message], place: tuple[int | str, ...]) -> str:

@@ -40,12 +40,12 @@ __all__ = ["Select", "fixed_selection"]
 
 @dataclass(frozen=True)
 class _Progress:
-    """search: for the edges; scores: of all features, once known; edges: they were counted over, counts: the table."""
+    """search: for the edges; scores: of all features, once known; edges: they were counted over, table: the counts."""
 
     search: quantiles.Search | None
     edges: Array | None = None
     scores: Array | None = None
-    counts: Array | None = None
+    table: Array | None = None
 
 
 class Select(Phase):
@@ -138,11 +138,11 @@ class Select(Phase):
         tables = {site: r.counts for site, r in replies.items() if isinstance(r, ContingencyReply)}
         _require_same_cases(state, tables)
         edges = _edges(state, progress)
-        counts = contingency.combine(list(tables.values()))
-        scores = mutual_information(counts)
+        table = contingency.combine(list(tables.values()))
+        scores = mutual_information(table)
         if state.protocol.selection.method == "mutual_information":
-            return _chosen(state, scores, edges, counts=counts)
-        return state.evolve(scratch=_Progress(progress.search, edges, scores, counts))
+            return _chosen(state, scores, edges, table=table)
+        return state.evolve(scratch=_Progress(progress.search, edges, scores, table))
 
 
 def fixed_selection(features: int) -> Selection:
@@ -230,7 +230,7 @@ def _choose_among(state: StudyState, progress: _Progress, correlation: Array) ->
     else:
         limit = selection.largest_correlation
         chosen = decorrelated_k_best(names, scores[columns], correlation, selection.k, limit=limit)
-    return _chosen(state, scores, progress.edges, chosen, counts=progress.counts)
+    return _chosen(state, scores, progress.edges, chosen, table=progress.table)
 
 
 def _chosen(
@@ -239,20 +239,20 @@ def _chosen(
     edges: Array | None,
     chosen: Chosen | None = None,
     *,
-    counts: Array | None = None,
+    table: Array | None = None,
 ) -> StudyState:
-    """counts: the summed table, of which only the smallest cells of the signature are kept."""
+    """table: the summed one, of which only the smallest cells of the signature are kept."""
     names, stable = state.protocol.radiomics.names(), np.flatnonzero(admitted(state))
     found = chosen or select_k_best([names[i] for i in stable], scores[stable], state.protocol.selection.k)
     counted_over = np.zeros((len(scores), 0)) if edges is None else edges
     selection = Selection(signature=found.names, scores=scores, edges=counted_over, ties=found.ties)
-    if counts is not None:
-        table = counts[[names.index(name) for name in found.names]]
-        filled = table.sum(axis=2) > 0
+    if table is not None:
+        own = table[[names.index(name) for name in found.names]]
+        filled = own.sum(axis=2) > 0
         selection = selection.model_copy(
             update={
-                "smallest_bin": int(table.sum(axis=2)[filled].min()),
-                "one_class_bins": int((filled & (table.min(axis=2) == 0)).sum()),
+                "smallest_bin": int(own.sum(axis=2)[filled].min()),
+                "one_class_bins": int((filled & (own.min(axis=2) == 0)).sum()),
             }
         )
     return state.evolve(scratch=None, selection=selection)

@@ -88,7 +88,7 @@ class Engine:
     def inside(self, what: str) -> dict[str, object]:
         """tests/docker/inside.py, in the server's image."""
         mounts = [
-            *("-e", "OMP_NUM_THREADS=1", "-v", f"{self.home}:/work", "-v", f"{self.work}/images:/data"),
+            *("-e", "OMP_NUM_THREADS=1", "-v", f"{self.home}:/trial", "-v", f"{self.work}/images:/data"),
             *("-v", f"{ROOT}/tests:/app/tests:ro", "-v", f"{ROOT}/simulation:/app/simulation:ro"),
         ]
         done = self.alone(SERVER_IMAGE, ("-m", "tests.docker.inside", what), *mounts)

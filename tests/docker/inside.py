@@ -1,6 +1,6 @@
 """inside: `python -m tests.docker.inside cohort|images|oracle|compare`: what the attack on the containers computes in a container.
 
-/work is the study's home, /data all sites' images: the cohort is written, the same study is run in one process, and
+/trial is the study's home, /data all sites' images: the cohort is written, the same study is run in one process, and
 the two results are compared there, with the image's own libraries.
 """
 
@@ -24,13 +24,13 @@ from simulation.engines import run_local
 from simulation.size import at_size
 from tests.builders import small_protocol, write_site
 
-WORK, DATA, MADE = Path("/work"), Path("/data"), Path("/tmp/made")  # noqa: S108  # a container's own tmpfs
+WORK, DATA, MADE = Path("/trial"), Path("/data"), Path("/tmp/made")  # noqa: S108  # a container's own tmpfs
 SITES = ("alpha", "beta", "gamma")
 ROUNDS, CASES = 4, 16
 
 
 def write_cohort() -> None:
-    """Three hospitals: settings and prepared cases in /work/sites, images in /data, the paths as a site will see them."""
+    """Three hospitals: settings and prepared cases in /trial/sites, images in /data, the paths as a site will see them."""
     protocol = small_protocol(
         selection={"method": "fixed_signature"},
         training={"rounds": ROUNDS, "local_epochs": 2},
@@ -67,7 +67,7 @@ def _point_at_data(home: Path, site: str) -> None:
 
 
 def write_images() -> None:
-    """A hospital that has images and has prepared nothing: /work/imaging/site, images in /work/imaging/data."""
+    """A hospital that has images and has prepared nothing: /trial/imaging/site, images in /trial/imaging/data."""
     site, data = WORK / "imaging" / "site", WORK / "imaging" / "data"
     site.mkdir(parents=True)
     make_cohort(data, CohortSettings(seed=3, altered=1, not_altered=1))

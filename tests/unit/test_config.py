@@ -64,3 +64,12 @@ def test_the_shipped_protocols_can_be_read(name):
     path = Path(__file__).parents[2] / "site_configs" / "protocols" / f"{name}.yaml"
 
     assert parse_settings(Protocol, path.read_text(), source=path.name).name == name.replace("_", "-")
+
+
+def test_settings_that_do_not_go_together_are_no_unknown_key():
+    text = "name: a\nsegmentation: {network: {architecture: unet, channels: [8, 16, 32, 64]}}\n"
+
+    with pytest.raises(ConfigError, match="config-invalid") as caught:
+        parse_settings(Protocol, text, source="protocol.yaml")
+
+    assert caught.value.field == "(file)"

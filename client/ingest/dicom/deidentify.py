@@ -113,7 +113,7 @@ def _or_delete(action: Action) -> Action:
     def apply(dataset: Dataset, tag: Any) -> None:
         try:
             action(dataset, tag)
-        except NotImplementedError:
+        except NotImplementedError:  # the library's word for a kind of value that it has no dummy for
             del dataset[tag]
 
     return apply
