@@ -8,6 +8,7 @@ features, so that the result depends neither on the number of threads nor on the
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from client.visual_maps import VisualMaps
@@ -60,6 +62,9 @@ class StandardisedMaps:
     def products(self, matrix: Weights, *, gram: bool = False) -> tuple[Tensor, Tensor]:
         """X M' of M (rows x length), and X X' where asked for, in one pass; float64."""
         cases, rows = len(self.maps), len(matrix)
+        if gram:
+            # For good: who gave the threads back would change the bits of another site in this process.
+            _numpys_blas().limit(limits=1)
 
         def part(features: slice) -> Tensor:
             # One array, so that threads hand over one thing: M X' above, X X' below.
@@ -68,7 +73,7 @@ class StandardisedMaps:
             for place, block in self._blocks(features):
                 total[:rows] += self._tensor(matrix[:, place]) @ block.T
                 if gram:
-                    total[rows:] += block @ block.T
+                    total[rows:] += _own_products(block)
             return total
 
         both = self._sum(part)
@@ -131,3 +136,16 @@ class StandardisedMaps:
     def _tensor(self, array: Weights) -> Tensor:
         # A copy: arrays out of a message are read-only, which torch does not know.
         return torch.from_numpy(np.array(array)).to(self.device, self.precision)
+
+
+@functools.cache
+def _numpys_blas() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
+
+
+def _own_products(block: Tensor) -> Tensor:
+    """Products of the rows with each other: NumPy, unlike torch, has BLAS compute one half and mirror it."""
+    if block.device.type != "cpu" or block.dtype not in (torch.float32, torch.float64):
+        return block @ block.T
+    rows = block.numpy()
+    return torch.from_numpy(rows @ rows.T)
