@@ -13,7 +13,9 @@ from common.config.parse import parse_settings
 from common.config.preprocessing import LANDMARK_PERCENTILES
 from common.config.protocol import Protocol
 from common.errors import InputError
+from common.privacy.accounting import epsilon_of
 from server.checkpoint import CHECKPOINT, load_checkpoint
+from server.reference_scale import with_reference
 from server.release_commands import lineage, release
 from server.reporting.content import StudyContent
 from server.reporting.evaluation import retraining_view, server_view
@@ -96,9 +98,7 @@ def landmarks(
     text = protocol.read_text(encoding="utf-8") if protocol.is_file() else ""
     settings, replies = parse_settings(Protocol, text, source=protocol.name), read_landmarks(files)
     scale = combine_landmarks(replies, settings)
-    beside = out.with_name(f".{out.name}.part")
-    beside.write_text(with_scale(settings, scale))
-    beside.replace(out)
+    _write(out, with_scale(settings, scale))
     result = {"sites": {r.site: r.cases for r in replies}, "standard_scale": scale.model_dump(), "protocol": str(out)}
     table = Table("", *map(str, LANDMARK_PERCENTILES), title=f"Standard scale of {len(replies)} sites")
     for name, values in scale.model_dump().items():
@@ -106,9 +106,40 @@ def landmarks(
     say(result, table, as_json=as_json)
 
 
+@app.command()
+def reference(
+    model: Annotated[
+        Path, typer.Argument(help="a release, or the model folder of a report, of public or simulated cases")
+    ],
+    protocol: Annotated[Path, typer.Option(help="a protocol with privacy.record_level")],
+    out: Annotated[Path, typer.Option(help="the protocol to write: the same, with private statistics")],
+    noise_multiplier: Annotated[float, typer.Option(min=0.01, help="of each of the two exchanges")] = 4.0,
+    as_json: AsJson = False,
+) -> None:
+    """Let the features' scale be found with differential privacy, around the scale of a model that anybody may know.
+
+    Example: fedmidline-study reference public/report/model --protocol protocol.yaml --out protocol-private.yaml
+    """
+    text = protocol.read_text(encoding="utf-8") if protocol.is_file() else ""
+    settings = parse_settings(Protocol, text, source=protocol.name)
+    private = with_reference(settings, model, noise_multiplier=noise_multiplier)
+    written = parse_settings(Protocol, private, source=out.name)
+    _write(out, private)
+    asked = written.privacy.record_level
+    spent = 0.0 if asked is None or asked.statistics is None else epsilon_of([asked.statistics.event()], asked.delta)
+    result = {"protocol": str(out), "fingerprint": written.fingerprint(), "epsilon_of_statistics": spent}
+    say(result, f"{out}: the statistics spend epsilon {spent:.2f}", as_json=as_json)
+
+
 def main() -> None:
     """Entry point."""
     run_command(app)
+
+
+def _write(out: Path, text: str) -> None:
+    beside = out.with_name(f".{out.name}.part")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(out)
 
 
 def _open(study: Path) -> StudyState:

@@ -65,7 +65,7 @@ class Monitor:
         self._study = study
         self._stamp = 0
         self._state: StudyState | None = None
-        self._epsilon: dict[int, float] = {}
+        self._epsilon: dict[tuple[int, bool], float] = {}
         self._page = Environment(autoescape=True, undefined=StrictUndefined).from_string(PAGE)
         self.app = Starlette(
             routes=[Route("/", self._show), Route("/style.css", self._style), Route("/metrics", self._metrics)],
@@ -140,17 +140,20 @@ class Monitor:
         return generate_latest(registry)
 
     def _spent(self, state: StudyState | None) -> dict[str, Any] | None:
-        """Epsilon of the finished rounds, record level; None where the protocol has none."""
+        """Epsilon of the finished rounds and of private statistics, record level; None where the protocol has none."""
         settings = None if state is None else state.protocol.privacy.record_level
         if state is None or settings is None:
             return None
-        if state.rounds_done not in self._epsilon:
+        key = (state.rounds_done, state.moments is None)
+        if key not in self._epsilon:
             from common.privacy.accounting import epsilon_of  # Opacus brings torch, which most studies do not need here
 
             events = [settings.event(state.protocol.training, state.rounds_done)] if state.rounds_done else []
-            self._epsilon = {state.rounds_done: epsilon_of(events, settings.delta, "rdp")}
+            if settings.statistics is not None and state.moments is not None and state.origin is None:
+                events.append(settings.statistics.event())
+            self._epsilon = {key: epsilon_of(events, settings.delta, "rdp")}
         return {
-            "epsilon": self._epsilon[state.rounds_done],
+            "epsilon": self._epsilon[key],
             "delta": settings.delta,
             "limit": state.protocol.privacy.epsilon_limit,
         }

@@ -23,7 +23,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from common.errors import InputError, Refused
-from common.messages.model_files import NUMBERS, to_files
+from common.messages.model import ModelState
+from common.messages.model_files import ABOUT, NUMBERS, from_files, to_files
 from server.release_checks import CHECKS, Check, check_release
 from server.reporting.evaluation import server_view
 from server.reporting.model_files import about_model
@@ -35,6 +36,7 @@ __all__ = [
     "add_release",
     "current_version",
     "list_releases",
+    "read_model",
     "read_release",
     "require_finished",
     "roll_back",
@@ -209,6 +211,27 @@ def version_of(path: Path) -> tuple[Path, int]:
     if (path / RELEASE).exists():
         return path, read_release(path.parent, _read(path).version).version
     return path, 0
+
+
+def read_model(path: Path) -> tuple[ModelState, dict[str, Any], Origin]:
+    """The model there (as `version_of` finds it), what stands beside it, and where it is from.
+
+    InputError `model-unreadable`, `model-incomplete`, and those of a damaged release.
+    """
+    folder, version = version_of(path)
+    try:
+        numbers, text = (folder / NUMBERS).read_bytes(), (folder / ABOUT).read_bytes()
+    except OSError as error:
+        raise InputError(
+            "model-unreadable",
+            field="model",
+            problem="The released model cannot be read.",
+            fix="Name a version's folder, a folder of releases, or a folder with model.safetensors and model.json.",
+            local=f"{folder}: {type(error).__name__}",
+        ) from None
+    model, about = from_files(numbers, text, local=str(folder))
+    digest = hashlib.sha256(numbers).hexdigest()
+    return model, about, Origin(study=str(about.get("study", "")), version=version, sha256=digest)
 
 
 def _require_safe(checks: tuple[Check, ...], accept: Collection[str]) -> None:

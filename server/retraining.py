@@ -10,18 +10,16 @@ share must be the release's, and each site keeps the side on which a case once w
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common.errors import InputError, ProtocolMismatch
+from common.errors import ProtocolMismatch
 from common.messages.model import ModelState
-from common.messages.model_files import ABOUT, NUMBERS, from_files
 from common.networks.first_weights import ENCODER, first_weights
-from server.releases import version_of
-from server.state import FeatureMoments, Origin, Selection, StudyState
+from server.releases import read_model
+from server.state import FeatureMoments, Selection, StudyState
 
 __all__ = ["start_from"]
 
@@ -32,18 +30,7 @@ def start_from(state: StudyState, path: Path) -> StudyState:
     ProtocolMismatch `release-differs` names what in the protocol does not fit the release; InputError
     `model-unreadable`, `model-incomplete` and those of server/releases.py.
     """
-    folder, version = version_of(path)
-    try:
-        numbers, text = (folder / NUMBERS).read_bytes(), (folder / ABOUT).read_bytes()
-    except OSError as error:
-        raise InputError(
-            "model-unreadable",
-            field="start",
-            problem="The released model cannot be read.",
-            fix="Name a version's folder, or a folder of releases, in study.yaml.",
-            local=f"{folder}: {type(error).__name__}",
-        ) from None
-    model, about = from_files(numbers, text, local=str(folder))
+    model, about, origin = read_model(path)
     _require_fit(state, model, about)
     features = state.protocol.radiomics.names()
     place = {name: i for i, name in enumerate(features)}
@@ -52,7 +39,7 @@ def start_from(state: StudyState, path: Path) -> StudyState:
     mean, deviation = np.zeros(len(features)), np.ones(len(features))
     mean[columns], deviation[columns] = model.radiomics_mean, model.radiomics_deviation
     return state.evolve(
-        origin=Origin(study=str(about.get("study", "")), version=version, sha256=hashlib.sha256(numbers).hexdigest()),
+        origin=origin,
         harmoniser=model.harmoniser,
         moments=FeatureMoments(
             cases=0,

@@ -137,7 +137,7 @@ def _one_site(
     )
     asked = protocol.privacy.record_level
     if asked is not None:
-        noise = NoiseStream(repeatable_key(protocol.seed, name, number))
+        noise = NoiseStream(repeatable_key(protocol.seed, "train_round", name, number))
         task = replace(task, private=Privately(asked, asked.multiplier(training), noise))
     sent = train_and_pack(task if training.validation_fraction else replace(task, gram=site.gram))
     site.gram = sent.local.gram

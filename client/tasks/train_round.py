@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from client.device import choose_device
-from client.egress.budget import Booking, Spending
+from client.egress.budget import Spending
 from client.site import Site
 from client.store.cohort import TrainingCases
 from client.store.control_variates import ControlVariates
@@ -21,21 +21,20 @@ from client.store.moments_store import MomentsStore
 from client.store.run_ledger import RunLedger
 from client.tasks.learning_encoder import backbone_of
 from client.tasks.load_cohort import load_cohort
-from client.tasks.open_budget import noise_of, open_budget
+from client.tasks.open_budget import answered_privately
 from client.training.local_task import LocalTask, LocalUpdate, Privately
 from client.training.personal import own_normalisation
 from client.training.train import train_locally
 from client.training.variate import drift_of, next_variate
 from common.config.privacy import RecordLevelSettings
 from common.config.protocol import Protocol
-from common.errors import Refused
 from common.messages.broadcast import received_weights
 from common.messages.model import ModelState
-from common.messages.records import digest, to_records
 from common.messages.train_round import TrainRoundReply, TrainRoundRequest
 from common.messages.update_gate import check_changes
 from common.messages.weight_update import WeightUpdate, pack, unpack
 from common.networks.first_weights import first_weights
+from common.privacy.noise import NoiseStream
 from common.seeds import stream
 
 __all__ = ["SentUpdate", "answer", "train_and_pack"]
@@ -102,36 +101,15 @@ def answer(request: TrainRoundRequest, site: Site) -> TrainRoundReply:
 def _privately(
     asked: RecordLevelSettings, task: LocalTask, request: TrainRoundRequest, cases: TrainingCases, site: Site
 ) -> TrainRoundReply:
-    """The round under record-level privacy: spent before the noise is drawn, noted before it leaves.
-
-    Refused `privacy-harmonised` where the server's model wants features that other cases have moved.
-    """
-    if task.model.harmoniser.method != "none":
-        raise Refused(
-            "privacy-harmonised",
-            site=task.site,
-            field="harmonisation.method",
-            problem="The model harmonises features by the site's own cases, so that clipping one case bounds nothing.",
-            fix="Start from a model without harmonisation.",
-        )
-    if asked.delta * len(task.table) >= 1:
-        raise Refused(
-            "privacy-delta-too-large",
-            site=task.site,
-            field="privacy.record_level.delta",
-            problem="A delta of one over the number of training cases would allow to publish a case as it is.",
-            fix="Agree on a smaller delta, or leave the site out.",
-        )
-    budget = open_budget(site, lambda: datetime.now(UTC))
+    """The round under record-level privacy."""
     event = asked.event(task.training)
-    booking: Booking | None = budget.book(
-        Spending(request.action, request.study, request.fingerprint, request.round, _asked(task, cases), event)
-    )
-    while booking is not None:
-        private = Privately(asked, event.noise_multiplier, noise_of(booking, site))
-        reply = _reply(train_and_pack(replace(task, private=private)), task)
-        booking = budget.settle(booking, digest(to_records(reply)))
-    return reply
+    spending = Spending(request.action, request.study, request.fingerprint, request.round, _asked(task, cases), event)
+
+    def trained(noise: NoiseStream) -> TrainRoundReply:
+        private = Privately(asked, event.noise_multiplier, noise)
+        return _reply(train_and_pack(replace(task, private=private)), task)
+
+    return answered_privately(site, spending, task.model.harmoniser, asked, trained, cases=len(task.table))
 
 
 def _asked(task: LocalTask, cases: TrainingCases) -> str:

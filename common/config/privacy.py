@@ -3,7 +3,8 @@
 record_level: each case's gradient is clipped and noise is added at its own site (DP-SGD: Abadi et al. 2016, arXiv
 1607.00133), which bounds what the training tells of one case, to the server, too.  site_level: each site's update is
 clipped and the server adds noise to their sum (McMahan et al. 2018, arXiv 1710.06963), which bounds what the model tells
-of a whole site, to everyone but the server.
+of a whole site, to everyone but the server.  statistics: what scales the features, from sums with noise
+(common/stats/bounded_moments.py).
 """
 
 from __future__ import annotations
@@ -14,11 +15,36 @@ from pydantic import Field, model_validator
 
 from common.config.base import Settings
 from common.config.training import TrainingSettings
-from common.privacy.accounting import GaussianEvent, calibrate
+from common.privacy.accounting import GaussianEvent, calibrate, epsilon_of
 
-__all__ = ["BudgetSettings", "PrivacySettings", "RecordLevelSettings", "SiteLevelSettings"]
+__all__ = ["BudgetSettings", "PrivacySettings", "RecordLevelSettings", "SiteLevelSettings", "StatisticsSettings"]
 
 Delta = Annotated[float, Field(gt=0, lt=0.1)]
+Scale = tuple[float, Annotated[float, Field(gt=0)]]
+"""Mean and standard deviation."""
+
+EXCHANGES = 2
+"""For the statistics: sums, then squares."""
+
+
+class StatisticsSettings(Settings):
+    """Mean and deviation of the features that the classifier reads, from sums to which every site adds noise.
+
+    radiomics, visual: the scale of a cohort that anybody may know, by feature of the signature and for each visual
+    feature (`fedmidline-study reference` writes them from a model).  What a case can add to a sum is bounded in units of
+    it; the nearer it is to the study's own, the better the result.
+    noise_multiplier: of each of the two exchanges, for all features together.
+    largest: a case further from the reference than this many times the usual length is drawn in.
+    """
+
+    radiomics: dict[str, Scale]
+    visual: tuple[Scale, ...]
+    noise_multiplier: Annotated[float, Field(gt=0)] = 4.0
+    largest: Annotated[float, Field(gt=0)] = 1.5
+
+    def event(self) -> GaussianEvent:
+        """What both exchanges do to every case of a site."""
+        return GaussianEvent(self.noise_multiplier, steps=EXCHANGES)
 
 
 class RecordLevelSettings(Settings):
@@ -27,8 +53,10 @@ class RecordLevelSettings(Settings):
     to the sum and divides by the expected number of cases.  A round has local_epochs / sampling_rate such steps
     (fedsgd: one); training.batch_size is not read.
 
-    target_epsilon: instead of noise_multiplier: noise for all rounds together to spend at most this at `delta`.
+    target_epsilon: instead of noise_multiplier: noise for statistics and all rounds together to spend at most this at
+    `delta`.
     delta: a site refuses unless it is below 1 / its training cases.
+    statistics: None for sums without noise, which the promise does not cover.
     """
 
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
@@ -36,18 +64,28 @@ class RecordLevelSettings(Settings):
     target_epsilon: Annotated[float, Field(gt=0, le=1000)] | None = None
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.25
     delta: Delta = 1e-4
+    statistics: StatisticsSettings | None = None
 
     @model_validator(mode="after")
     def _one_of_both(self) -> RecordLevelSettings:
         if (self.noise_multiplier is None) == (self.target_epsilon is None):
             raise ValueError("name either noise_multiplier or target_epsilon")
+        if self.target_epsilon is not None and self.statistics is not None:
+            spent = epsilon_of([self.statistics.event()], self.delta, "rdp")
+            if spent >= self.target_epsilon:
+                raise ValueError(
+                    f"the statistics alone spend epsilon {spent:.2f} of target_epsilon {self.target_epsilon:g}; raise "
+                    "statistics.noise_multiplier or the target"
+                )
         return self
 
     def multiplier(self, training: TrainingSettings) -> float:
         """The noise multiplier, as named or as the target asks for over all rounds; the latter takes seconds."""
         if self.noise_multiplier is not None or self.target_epsilon is None:
             return self.noise_multiplier or 0.0
-        return calibrate(self.target_epsilon, self.delta, self.sampling_rate, training.rounds * self.steps(training))
+        beside = () if self.statistics is None else (self.statistics.event(),)
+        steps = training.rounds * self.steps(training)
+        return calibrate(self.target_epsilon, self.delta, self.sampling_rate, steps, beside)
 
     def event(self, training: TrainingSettings, rounds: int = 1) -> GaussianEvent:
         """What so many rounds do to every case of a site."""

@@ -117,6 +117,19 @@ class Protocol(Settings):
             "harmonisation.method none: a site's own fit moves every case's features with each other's, so that clipping "
             "one case's gradient does not bound its influence": self.harmonisation.method == "none",
         }
+        statistics = self.privacy.record_level.statistics if self.privacy.record_level is not None else None
+        if statistics is not None:
+            scaled = 0 if self.visual.variant == "none" else self.visual.length
+            needs |= {
+                "selection.method fixed_signature beside statistics: 1,702 features are too many to be selected from under "
+                "noise": self.selection.method == "fixed_signature",
+                "statistics.radiomics of the fixed signature's features, all of them and no other": (
+                    set(statistics.radiomics) == set(PAPER_SIGNATURE)
+                ),
+                f"statistics.visual of {scaled} visual features, not {len(statistics.visual)}": (
+                    len(statistics.visual) == scaled
+                ),
+            }
         missing = [need for need, met in needs.items() if not met]
         if missing:
             raise ValueError(f"privacy.record_level needs {'; '.join(missing)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from common.messages.base import Array, Reply, Request
+from common.messages.base import Array, Reply, Request, StudyName
 from common.messages.harmoniser import Harmoniser
 from common.privacy.disclosure import Disclosure
 from common.privacy.fixed_point import COUNTS, NARROW, WIDE, FixedPoint
@@ -18,9 +18,10 @@ __all__ = ["MomentsReply", "MomentsRequest"]
 
 
 class MomentsRequest(Request):
-    """Without means: sums are wanted; with them: squares about them."""
+    """Without means: sums are wanted; with them: squares about them.  study: whose privacy budget it is booked under."""
 
     action: ClassVar[str] = "moments"
+    study: StudyName | None = None
     harmoniser: Harmoniser
     radiomics_mean: Array | None = None
     visual_mean: Array | None = None

@@ -54,15 +54,24 @@ def within(events: Sequence[GaussianEvent], delta: float, limit: float) -> tuple
 
 
 @lru_cache(maxsize=64)
-def calibrate(target: float, delta: float, sampling_rate: float, steps: int) -> float:
-    """The smallest noise multiplier (to 0.1 %) whose `steps` spend at most `target` by rdp."""
+def calibrate(
+    target: float, delta: float, sampling_rate: float, steps: int, beside: tuple[GaussianEvent, ...] = ()
+) -> float:
+    """The smallest noise multiplier (to 0.1 %) whose `steps` spend at most `target` by rdp, with what happens beside them;
+    ValueError where that alone spends it.
+    """
+    if epsilon_of(beside, delta, "rdp") >= target:
+        raise ValueError("nothing of the target is left")
+
+    def enough(noise: float) -> bool:
+        return epsilon_of([*beside, GaussianEvent(noise, sampling_rate, steps)], delta, "rdp") <= target
+
     low, high = 0.05, 0.1
-    while epsilon_of([GaussianEvent(high, sampling_rate, steps)], delta, "rdp") > target:
+    while not enough(high):
         low, high = high, 2 * high
     while high / low > 1.001:
         middle = math.sqrt(low * high)
-        enough = epsilon_of([GaussianEvent(middle, sampling_rate, steps)], delta, "rdp") <= target
-        low, high = (low, middle) if enough else (middle, high)
+        low, high = (low, middle) if enough(middle) else (middle, high)
     return high
 
 
@@ -72,24 +81,30 @@ def _epsilon(events: tuple[GaussianEvent, ...], delta: float, accountant: Accoun
         return 0.0
     if any(event.noise_multiplier == 0 for event in events):
         return math.inf
-    from opacus.accountants import PRVAccountant  # seconds, and torch; whoever only reads settings must not wait
-    from opacus.accountants.analysis import rdp
-
-    total = sum(
-        rdp.compute_rdp(q=e.sampling_rate, noise_multiplier=e.noise_multiplier, steps=e.steps, orders=ORDERS)
-        for e in events
-    )
+    total = sum(_renyi(event) for event in events)
     # Its own get_privacy_spent warns about the ends of the orders; any order is an upper bound, so the warning is moot.
     bounds = total - (np.log(delta) + np.log(ORDERS)) / (np.array(ORDERS) - 1) + np.log1p(-1 / np.array(ORDERS))
     quick = max(0.0, float(np.nanmin(bounds)))
     if accountant == "rdp" or quick > HARD_TO_CONVOLVE:
         return quick
+    from opacus.accountants import PRVAccountant
+
     slow = PRVAccountant()
     slow.history = [(e.noise_multiplier, e.sampling_rate, e.steps) for e in _joined(events)]
     # log(1 - q) of a full sample; and the width of its grid is found by rdp, whose orders may end too early: a wider grid.
     with np.errstate(divide="ignore"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Optimal order is the")
         return min(quick, float(slow.get_epsilon(delta)))
+
+
+def _renyi(event: GaussianEvent) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """At each of ORDERS."""
+    if event.sampling_rate == 1:  # Mironov 2017, corollary 3; no need of Opacus
+        return event.steps * np.array(ORDERS) / (2 * event.noise_multiplier**2)
+    from opacus.accountants.analysis import rdp  # seconds, and torch; whoever only reads settings must not wait
+
+    noise, rate = event.noise_multiplier, event.sampling_rate
+    return np.array(rdp.compute_rdp(q=rate, noise_multiplier=noise, steps=event.steps, orders=ORDERS))
 
 
 def _joined(events: Sequence[GaussianEvent]) -> list[GaussianEvent]:

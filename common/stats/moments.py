@@ -22,12 +22,14 @@ from common.tables import TrainingTable, require_training
 
 __all__ = [
     "Moments",
+    "Rows",
     "Squares",
     "Sums",
     "combine_squares",
     "combine_sums",
     "finish",
     "of_one_site",
+    "require_finite",
     "summarise_squares",
     "summarise_squares_array",
     "summarise_sums",
@@ -94,7 +96,7 @@ def summarise_sums_array(values: Rows) -> Sums:
     total = np.zeros(values.shape[1])
     for row in values:
         total += row
-    return Sums(values.shape[0], _finite(total))
+    return Sums(values.shape[0], require_finite(total))
 
 
 def summarise_squares_array(values: Rows, mean: FeatureVector) -> Squares:
@@ -102,7 +104,7 @@ def summarise_squares_array(values: Rows, mean: FeatureVector) -> Squares:
     total = np.zeros(values.shape[1])
     for row in values:
         total += (row.astype(np.float64) - mean) ** 2
-    return Squares(values.shape[0], _finite(total))
+    return Squares(values.shape[0], require_finite(total))
 
 
 def combine_sums(parts: Sequence[Sums]) -> Sums:
@@ -129,7 +131,8 @@ def of_one_site(table: TrainingTable) -> Moments:
     return finish(sums, summarise_squares(table, sums.total / sums.count))
 
 
-def _finite(total: FeatureVector) -> FeatureVector:
+def require_finite(total: FeatureVector) -> FeatureVector:
+    """The same; InputError `feature-not-finite`."""
     if not np.isfinite(total).all():
         raise InputError(
             "feature-not-finite",

@@ -3,7 +3,7 @@ feature, from sums alone (R24, R45).
 
     combat     shared  sums of scanners that several sites use      only where there are any
                products  cross-products -> location and scale
-    moments    sums -> mean;  squares about it -> deviation
+    moments    sums -> mean;  squares about it -> deviation; with noise where the protocol wants statistics private
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from typing import ClassVar
 
 import numpy as np
 
+from common.catalogue import PAPER_SIGNATURE
 from common.config.harmonisation import HarmonisationSettings
+from common.config.privacy import StatisticsSettings
 from common.errors import ConfigError
 from common.messages.base import Array, Reply, Request
 from common.messages.combat import CombatReply, CombatRequest
 from common.messages.harmoniser import Harmoniser
 from common.messages.moments import MomentsReply, MomentsRequest
+from common.stats.bounded_moments import finish_bounded, references
 from common.stats.combat import (
     BatchSums,
     CrossProducts,
@@ -62,9 +65,10 @@ class Harmonise(Phase):
         if harmoniser is None:
             return _ask_combat(state, progress, fingerprint)
         if progress.radiomics is None or progress.visual is None:
-            return MomentsRequest(fingerprint=fingerprint, harmoniser=harmoniser)
+            return MomentsRequest(fingerprint=fingerprint, study=state.study, harmoniser=harmoniser)
         return MomentsRequest(
             fingerprint=fingerprint,
+            study=state.study,
             harmoniser=harmoniser,
             radiomics_mean=_mean(progress.radiomics),
             visual_mean=_mean(progress.visual),
@@ -74,7 +78,7 @@ class Harmonise(Phase):
         """One number per feature; for ComBat one row per scanner told apart."""
         features = len(state.protocol.radiomics.names())
         if isinstance(request, MomentsRequest):
-            squares = request.radiomics_mean is not None
+            squares = request.radiomics_mean is not None and _statistics(state) is None
             visual = Form((state.protocol.visual.length,), positive=squares, largest=LARGEST_VISUAL)
             return {"radiomics": Form((features,), positive=squares), "visual": visual}
         return {}
@@ -111,10 +115,33 @@ class Harmonise(Phase):
             radiomics_sums = combine_sums([Sums(p.count, p.radiomics) for p in parts])
             visual_sums = combine_sums([Sums(p.count, p.visual) for p in parts])
             return state.evolve(scratch=replace(progress, radiomics=radiomics_sums, visual=visual_sums))
-        radiomics = finish(progress.radiomics, combine_squares([Squares(p.count, p.radiomics) for p in parts]))
-        visual = finish(progress.visual, combine_squares([Squares(p.count, p.visual) for p in parts]))
-        moments = feature_moments(radiomics, visual)
+        moments = _finished(
+            state,
+            (progress.radiomics, combine_squares([Squares(p.count, p.radiomics) for p in parts])),
+            (progress.visual, combine_squares([Squares(p.count, p.visual) for p in parts])),
+        )
         return state.evolve(scratch=None, harmoniser=progress.harmoniser, moments=moments)
+
+
+def _statistics(state: StudyState) -> StatisticsSettings | None:
+    """Where they are private."""
+    asked = state.protocol.privacy.record_level
+    return None if asked is None else asked.statistics
+
+
+def _finished(state: StudyState, radiomics: tuple[Sums, Squares], visual: tuple[Sums, Squares]) -> FeatureMoments:
+    """Without noise, or with it: then nothing is known of features outside the signature, and nothing asks."""
+    settings = _statistics(state)
+    if settings is None:
+        return feature_moments(finish(*radiomics), finish(*visual))
+    names, (sums, squares) = state.protocol.radiomics.names(), radiomics
+    columns = [names.index(name) for name in PAPER_SIGNATURE]
+    scale, visual_scale = references(settings, PAPER_SIGNATURE)
+    own = finish_bounded(Sums(sums.count, sums.total[columns]), Squares(sums.count, squares.total[columns]), scale)
+    mean, deviation = np.zeros(len(names)), np.ones(len(names))
+    mean[columns], deviation[columns] = own.mean, own.deviation
+    seen = finish(*visual) if visual_scale is None else finish_bounded(*visual, visual_scale)
+    return feature_moments(Moments(sums.count, mean, deviation), seen)
 
 
 def feature_moments(radiomics: Moments, visual: Moments) -> FeatureMoments:

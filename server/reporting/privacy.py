@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from common.config.protocol import Protocol
@@ -19,10 +20,13 @@ def privacy_view(protocol: Protocol, rounds: int, *, from_release: bool) -> dict
     """
     privacy, found = protocol.privacy, {}
     if privacy.record_level is not None:
-        event = privacy.record_level.event(protocol.training, rounds)
+        asked = privacy.record_level
+        statistics = None if from_release else asked.statistics
+        beside = [] if statistics is None else [statistics.event()]
         found["record_level"] = {
-            "max_grad_norm": privacy.record_level.max_grad_norm,
-            **_told(event, privacy.record_level.delta, rounds),
+            "max_grad_norm": asked.max_grad_norm,
+            **_told(asked.event(protocol.training, rounds), asked.delta, rounds, beside),
+            "statistics_noise_multiplier": None if statistics is None else statistics.noise_multiplier,
             "told_without_noise": told_without_noise(protocol, from_release=from_release),
         }
     if privacy.site_level is not None:
@@ -36,8 +40,12 @@ def privacy_view(protocol: Protocol, rounds: int, *, from_release: bool) -> dict
 def told_without_noise(protocol: Protocol, *, from_release: bool) -> list[str]:
     """What the server learns of training cases outside the promise, in the words of the report."""
     told = ["how many training cases each site has"]
+    record_level = protocol.privacy.record_level
     if not from_release:
-        told.append("mean and standard deviation of every feature over all training cases, which also scale the inputs")
+        if record_level is None or record_level.statistics is None:
+            told.append(
+                "mean and standard deviation of every feature over all training cases, which also scale the inputs"
+            )
         if protocol.selection.method != "fixed_signature":
             told.append("the sums over features, bins and labels from which the signature was selected")
         if protocol.selection.smallest_icc is not None:
@@ -45,8 +53,9 @@ def told_without_noise(protocol: Protocol, *, from_release: bool) -> list[str]:
     return told
 
 
-def _told(event: GaussianEvent, delta: float, rounds: int) -> dict[str, Any]:
-    epsilon = {name: epsilon_of([event], delta, name) for name in ("rdp", "prv")} if rounds else {}
+def _told(event: GaussianEvent, delta: float, rounds: int, beside: Sequence[GaussianEvent] = ()) -> dict[str, Any]:
+    """beside: what else is in epsilon."""
+    epsilon = {name: epsilon_of([event, *beside], delta, name) for name in ("rdp", "prv")} if rounds else {}
     return {
         "rounds": rounds,
         "noise_multiplier": event.noise_multiplier,
