@@ -137,8 +137,8 @@ def compare_arms(
     geometric_median; federated pooled alone one_shot; adamw adamw_pooled; equal inverse_variance; own_normalisation
     own_last_layer; radiomics_only visual_only t1ce_radiomics flair_radiomics; relu_none relu_paper_literal; hidden_64
     channel_means random_projection; float32 float16 int8 low_rank low_rank_int8; private_inf private_30 private_10
-    private_3 private_1 private_0.3 private_0.1 private_0 and private_radiomics_inf ... private_radiomics_0 (DP-SGD at
-    that epsilon; see `privacy`).
+    private_3 private_1 private_0.3 private_0.1 private_0, private_radiomics_inf ... private_radiomics_0 and fixed_signature
+    private_scale_inf ... private_scale_0 (DP-SGD at that epsilon; see `privacy`).
 
     Example: fedmidline-sim compare --out runs/replay --arms federated,pooled,alone,fedavg,scaffold --seeds 10
     """

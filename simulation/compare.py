@@ -31,7 +31,7 @@ from client.tasks.load_cohort import load_cohort
 from client.training.personal import personalised
 from client.training.score import safety_margins
 from client.visual_maps import VisualMaps
-from common.config.privacy import PrivacySettings, RecordLevelSettings
+from common.config.privacy import EXCHANGES, PrivacySettings, RecordLevelSettings
 from common.config.protocol import Protocol
 from common.config.training import Encoding, StrategyName
 from common.config.visual import VisualSettings
@@ -39,9 +39,11 @@ from common.errors import ConfigError
 from common.messages.model import ModelState
 from common.metrics.roc import auc
 from common.networks.fused_head import initial_weights
+from common.privacy.accounting import calibrate
 from simulation.federated_training import federated_training
 from simulation.journal import Journal
 from simulation.partition import Partition
+from simulation.private_scale import rough_reference, with_private_scale
 from simulation.replica import Replica, deal, first_model, visual_moments
 
 __all__ = ["ARMS", "ArmResult", "compare"]
@@ -218,17 +220,36 @@ def _with_channel_means(replica: Replica) -> Replica:
     return _with_maps(replica, average)
 
 
-def _private(replica: Replica, *, target: float | None, small: Callable[[Replica], Replica]) -> _Judged:
-    """DP-SGD on a small head, for all rounds to spend at most `target`; None clips, and adds no noise; 0 does not train."""
+def _private(
+    replica: Replica, *, target: float | None, small: Callable[[Replica], Replica], scale: bool = False
+) -> _Judged:
+    """DP-SGD on a small head, for all rounds to spend at most `target`; None clips, and adds no noise; 0 does not train.
+
+    scale: a third of the target is for the features' scale.
+    """
     if target == 0:
         changed = small(replica)
         return _Judged({"": _margins(changed.start, changed)})
     noise = {"noise_multiplier": 0.0} if target is None else {"target_epsilon": target}
-    asked = RecordLevelSettings.model_validate({**PRIVATE, **noise})
-    changed = small(_with_training(replica, **PRIVATE_TRAINING))
+    changed, statistics = small(_with_training(replica, **PRIVATE_TRAINING)), None
+    if scale and target is not None:
+        multiplier = calibrate(target / 3, PRIVATE["delta"], 1.0, EXCHANGES)
+        statistics = rough_reference(changed.start, noise_multiplier=multiplier)
+        start = with_private_scale(changed.start, changed.sites, statistics, seed=changed.protocol.seed)
+        changed = replace(changed, start=start)
+    asked = RecordLevelSettings.model_validate({**PRIVATE, **noise, "statistics": statistics})
     protocol = changed.protocol.model_copy(update={"privacy": PrivacySettings(record_level=asked)})
     run = federated_training(changed.sites, changed.start, protocol)
     return _Judged({"": _margins(run.model, changed)}, float(np.mean(run.bytes_up)))
+
+
+def _with_fixed_signature(replica: Replica) -> Replica:
+    """Channel means, and the nineteen features that were chosen before anybody saw these cases."""
+    selection = replica.protocol.selection.model_copy(update={"method": "fixed_signature"})
+    changed = _with_channel_means(
+        replace(replica, protocol=replica.protocol.model_copy(update={"selection": selection}))
+    )
+    return replace(changed, start=first_model([changed.training], changed.protocol))
 
 
 def _projected(maps: VisualMaps) -> VisualMaps:
@@ -286,9 +307,14 @@ ARMS: dict[str, Arm] = {
     "own_last_layer": partial(_personal, personal="last_layer"),
     **{name: partial(_federated, weighting=name) for name in ("equal", "inverse_variance")},
     **{name: partial(_federated, encoding=name) for name in get_args(Encoding)},
+    "fixed_signature": lambda replica: _federated(_with_fixed_signature(replica)),
     **{
-        f"private{kind}_{word}": partial(_private, target=target, small=small)
-        for kind, small in (("", _with_channel_means), ("_radiomics", _with_no_map))
+        f"private{kind}_{word}": partial(_private, target=target, small=small, scale=kind == "_scale")
+        for kind, small in (
+            ("", _with_channel_means),
+            ("_radiomics", _with_no_map),
+            ("_scale", _with_fixed_signature),
+        )
         for word, target in [("inf", None), ("0", 0.0), *((f"{epsilon:g}", epsilon) for epsilon in EPSILONS)]
     },
 }

@@ -17,7 +17,14 @@ from common.config.base import Settings
 from common.config.training import TrainingSettings
 from common.privacy.accounting import GaussianEvent, calibrate, epsilon_of
 
-__all__ = ["BudgetSettings", "PrivacySettings", "RecordLevelSettings", "SiteLevelSettings", "StatisticsSettings"]
+__all__ = [
+    "EXCHANGES",
+    "BudgetSettings",
+    "PrivacySettings",
+    "RecordLevelSettings",
+    "SiteLevelSettings",
+    "StatisticsSettings",
+]
 
 Delta = Annotated[float, Field(gt=0, lt=0.1)]
 Scale = tuple[float, Annotated[float, Field(gt=0)]]

@@ -29,7 +29,7 @@ from common.arrays import FeatureVector
 from common.config.privacy import StatisticsSettings
 from common.stats.moments import Moments, Rows, Squares, Sums, require_finite
 
-__all__ = ["Reference", "bounded_squares", "bounded_sums", "finish_bounded", "references"]
+__all__ = ["Noise", "Reference", "bounded_squares", "bounded_sums", "finish_bounded", "references"]
 
 SMALLEST = 1 / 3
 """Of the reference's deviation: noise can make a sum of squares too small, and even negative."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from common.catalogue import PAPER_SIGNATURE
 from common.config.modelling import SelectionSettings
 from common.stats import anova, contingency, covariance, moments, quantiles
 from common.stats.bin_edges import edges_from_moments, edges_from_quantiles, wanted_quantiles
@@ -63,6 +64,8 @@ def federated_quantiles(sites: Sequence[TrainingTable], fractions: Sequence[floa
 def federated_selection(sites: Sequence[TrainingTable], settings: SelectionSettings) -> FederatedSelection:
     """The protocol's selection among the tables' own features."""
     names = sites[0].names
+    if settings.method == "fixed_signature":
+        return FederatedSelection(Chosen(PAPER_SIGNATURE), np.zeros(len(names)), np.zeros((len(names), 0)))
     pooled = federated_moments(sites)
     if settings.method == "anova_f":
         scores = anova.f_statistic(anova.combine([anova.summarise(s, pooled.mean) for s in sites]))

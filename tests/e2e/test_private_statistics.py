@@ -23,6 +23,8 @@ from server.cli import app
 from server.reporting.model_files import write_model
 from server.reporting.privacy import privacy_view
 from simulation.engines import run_local
+from simulation.private_scale import with_private_scale
+from simulation.replica import first_model
 from tests.builders import Federation, small_protocol, sum_securely, write_federation
 
 SIZES = {"aachen": 24, "bern": 20, "cork": 28}
@@ -133,6 +135,24 @@ def test_noisy_sums_are_summed_securely_too(public, tmp_path):
     _, state = run(tmp_path, with_reference(public, tmp_path, training={"encoding": "float32"}), securely=True)
 
     assert state.status() == "completed", [(e.action, e.round, e.codes) for e in state.exchanges]
+
+
+def test_simulated_noise_gives_the_studys_own_scale_without_messages(public, tmp_path):
+    """So that the table of epsilon against AUC is that of studies; to the last bit."""
+    protocol = with_reference(public, tmp_path)
+    federation = write_federation(tmp_path, protocol, SIZES)
+    for path in federation.sites.values():
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"budget": {"noise": "repeatable"}}))
+    state = run_local(federation.study, list(federation.sites.values()))
+    cases = {name: load_cohort(open_site(path)).training for name, path in federation.sites.items()}
+    exact = first_model(list(cases.values()), protocol)
+
+    found = with_private_scale(exact, cases, protocol.privacy.record_level.statistics, seed=protocol.seed)
+
+    model = state.model()
+    assert found.signature == model.signature
+    for name in ("radiomics_mean", "radiomics_deviation", "visual_mean", "visual_deviation"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(model, name))
 
 
 def test_a_question_that_comes_again_has_the_same_answer_and_costs_nothing(study):

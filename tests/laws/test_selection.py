@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import f_oneway
 
+from common.catalogue import PAPER_SIGNATURE
 from common.config.harmonisation import HarmonisationSettings
 from common.config.modelling import SelectionSettings
 from common.errors import InputError, Refused
@@ -103,6 +104,17 @@ def test_selection_does_not_depend_on_the_partition(cohort, method):
     chosen = SelectionSettings(method=method, k=4, bins=3, largest_correlation=0.95)
 
     assert federated_selection([table], chosen).chosen == federated_selection(parts, chosen).chosen
+
+
+def test_a_fixed_signature_is_taken_whatever_the_cases_say():
+    table = TrainingTable(
+        PAPER_SIGNATURE[::-1], np.random.default_rng(1).standard_normal((12, 19)), np.arange(12) % 2 == 0
+    )
+
+    found = federated_selection([table], SelectionSettings(method="fixed_signature"))
+
+    assert found.chosen.names == PAPER_SIGNATURE
+    assert not found.scores.any()
 
 
 @settings(deadline=None, max_examples=25)
