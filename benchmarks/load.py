@@ -58,7 +58,12 @@ def main() -> None:
         try:
             print(json.dumps(_loaded(study, options.soak_minutes, len(names))))
         except BaseException:
-            print((study.root / "light-sites.log").read_text()[-3000:], file=sys.stderr)
+            for path in (
+                study.root / "light-sites.log",
+                study.root / "server.log",
+                study.study / "state" / "door.jsonl",
+            ):
+                print(path.name, path.read_text()[-3000:] if path.exists() else "is absent", sep="\n", file=sys.stderr)
             raise
         finally:
             hospitals.kill()

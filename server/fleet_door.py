@@ -47,6 +47,10 @@ FORWARDED = ("content-type", "accept", "user-agent")
 HOLD_S = 12.0
 """A SuperNode's patience is 30 s, and its signature is good for 300."""
 FASTEST_POLL_S, IDLE_POLL_S, POLLS_PER_S = 0.25, 1.0, 20.0
+AT_ONCE = 8
+"""Requests at the SuperLink.  Its database lets one write at a time, and one that waits five seconds ends in 500: with
+seventy hospitals that write together it did.
+"""
 BUSY_S = 60.0
 """A site that had work so lately is likely to have more; between studies nobody is in a hurry."""
 SEEN_EVERY_S = 2.0
@@ -66,6 +70,7 @@ class Door:
         self._registry = Registry()
         self._stamp = 0
         self._waiting = 0
+        self._at_once = asyncio.Semaphore(AT_ONCE)
         self._refused: set[bytes] = set()
         self._worked: dict[str, float] = {}
         self.seen: dict[str, float] = {}
@@ -120,11 +125,16 @@ class Door:
 
     async def _pass_on(self, request: Request, body: bytes) -> Response:
         headers = {k: v for k, v in request.headers.items() if k in FORWARDED or k.startswith("flwr-")}
+        # 503 makes a SuperNode try again, after anything else it ends.
         try:
-            answer = await self._upstream.post(request.url.path, content=body, headers=headers)
+            async with self._at_once:
+                answer = await self._upstream.post(request.url.path, content=body, headers=headers)
         except httpx.TransportError:
-            # 503 makes a SuperNode try again; the keeper is starting the SuperLink anew.
-            return JSONResponse({"code": "server-starting"}, 503)
+            return JSONResponse({"code": "server-starting"}, 503)  # the keeper is starting the SuperLink anew
+        if answer.status_code >= 500:
+            action = request.path_params["action"]
+            self._tell("superlink-failed", action=action, status=answer.status_code)
+            return JSONResponse({"code": "superlink-failed"}, 503)
         kept = {k: v for k, v in answer.headers.items() if k == "content-type" or k.startswith("flwr-")}
         return Response(answer.content, answer.status_code, kept)
 

@@ -38,6 +38,8 @@ class _SuperLink:
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
+        if isinstance(answer, int):
+            return httpx.Response(answer, text="Traceback: /srv/study")
         return httpx.Response(
             200, content=answer, headers={"content-type": "application/protobuf", "server": "uvicorn"}
         )
@@ -169,6 +171,41 @@ def test_a_restarting_superlink_is_worth_a_retry(door, key, superlink):
     superlink.answers = [httpx.ConnectError("refused")]
 
     assert door.post("/v1/fleet/get-run", headers=key).status_code == 503
+
+
+def test_a_superlink_that_fails_is_worth_a_retry_and_named(door, key, superlink, tmp_path):
+    """A SuperNode ends at 500; that of a database with seventy writers passes."""
+    superlink.answers = [500, b"done"]
+
+    first, second = (door.post("/v1/fleet/push-object", content=b"part", headers=key) for _ in range(2))
+
+    assert (first.status_code, first.json()) == (503, {"code": "superlink-failed"})
+    assert (second.status_code, second.content) == (200, b"done")
+    (row,) = [json.loads(line) for line in (tmp_path / "door.jsonl").read_text().splitlines()]
+    assert (row["event"], row["action"], row["status"]) == ("superlink-failed", "push-object", 500)
+
+
+def test_hospitals_that_write_together_are_let_in_a_few_at_a_time(study, key, tmp_path):
+    """Seventy at once, all answered."""
+    inside, most = 0, 0
+
+    async def slow(request) -> httpx.Response:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        await asyncio.sleep(0.005)
+        inside -= 1
+        return httpx.Response(200, content=b"done")
+
+    async def everybody() -> list[int]:
+        upstream = httpx.AsyncClient(base_url="https://127.0.0.1:8000", transport=httpx.MockTransport(slow))
+        door = Door(study.folder, upstream, EventLog(tmp_path / "door.jsonl", echo=False))
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(door.app), base_url="https://door") as client:
+            answers = [client.post("/v1/fleet/push-object", content=b"part", headers=key) for _ in range(70)]
+            return [answer.status_code for answer in await asyncio.gather(*answers)]
+
+    assert asyncio.run(everybody()) == [200] * 70
+    assert most == fleet_door.AT_ONCE
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
