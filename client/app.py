@@ -38,6 +38,7 @@ from client.tasks import (
 )
 from client.tasks.mask_sums import mask_sums
 from client.tasks.open_gate import open_gate
+from client.tasks.require_noise import require_noise
 from common.errors import ProtocolMismatch, StudyError
 from common.messages.advertise_keys import AdvertiseKeysRequest
 from common.messages.anova import AnovaRequest
@@ -82,6 +83,7 @@ def _answer(message: Message, kind: type[Request], answer: Answer, door: _Door) 
     door.ask(request)
     if kind is not QualifyRequest:
         _require_protocol(request, site)
+    require_noise(request.action, site)
     require_ethics(site)
     reply = mask_sums(answer(request, site), request, site)
     return door.release(reply.model_copy(update={"exchange": request.exchange}))

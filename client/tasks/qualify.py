@@ -15,6 +15,7 @@ from client.store.cohort import SiteCohort
 from client.store.prepared_store import PreparedStore
 from client.store.split_book import SplitBook
 from client.tasks.load_cohort import case_design, load_cohort
+from client.tasks.require_noise import require_noise
 from common.arrays import CaseFlags, FeatureVector
 from common.errors import ProtocolMismatch, Refused
 from common.messages.qualify import QualifyReply, QualifyRequest
@@ -37,7 +38,7 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
             fix="Install the study's protocol file at the site.",
         )
     if request.trains == "segmentation":
-        _require_no_promise(site)
+        require_noise("segment_round", site)
         return _with_masks(site)
     phantom = _check_values(site)
     cohort = load_cohort(site, visual=False)
@@ -68,18 +69,6 @@ def answer(request: QualifyRequest, site: Site) -> QualifyReply:
         versions={"python": platform.python_version(), **_versions()},
         phantom=phantom,
     )
-
-
-def _require_no_promise(site: Site) -> None:
-    """Refused `privacy-not-for-segmentation`: its network has a million weights, and batches that cases share."""
-    if site.protocol.privacy.record_level is not None:
-        raise Refused(
-            "privacy-not-for-segmentation",
-            site=site.settings.name,
-            field="privacy.record_level",
-            problem="The protocol promises record-level privacy, which training the segmentation network does not keep.",
-            fix="Train the segmentation network under a protocol without privacy.record_level.",
-        )
 
 
 def _remember_split(site: Site, training: Iterable[str], test: Iterable[str]) -> None:

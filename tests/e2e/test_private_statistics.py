@@ -7,8 +7,10 @@ import json
 import numpy as np
 import pytest
 import yaml
+from flwr.app import Context, Message, RecordDict
 from typer.testing import CliRunner
 
+from client.app import app as client_app
 from client.site import open_site
 from client.tasks import moments
 from client.tasks.load_cohort import load_cohort
@@ -16,13 +18,19 @@ from common.catalogue import PAPER_SIGNATURE
 from common.config.parse import parse_settings
 from common.config.protocol import Protocol
 from common.errors import ConfigError, Refused
+from common.messages.anova import AnovaRequest
+from common.messages.base import Refusal
+from common.messages.contingency import ContingencyRequest
 from common.messages.harmoniser import Harmoniser
 from common.messages.moments import MomentsRequest
+from common.messages.records import from_records, to_records
+from common.messages.segment_round import SegmentRoundRequest
 from common.privacy.accounting import GaussianEvent, epsilon_of
 from server.cli import app
 from server.reporting.model_files import write_model
 from server.reporting.privacy import privacy_view
 from simulation.engines import run_local
+from simulation.local_grid import LocalGrid
 from simulation.private_scale import with_private_scale
 from simulation.replica import first_model
 from tests.builders import Federation, small_protocol, sum_securely, write_federation
@@ -194,6 +202,27 @@ def test_what_does_not_fit_is_named(public, tmp_path, change, words):
         parse_settings(Protocol, yaml.safe_dump(settings), source="protocol.yaml")
 
     assert words in told.value.explain()
+
+
+@pytest.mark.parametrize("kind", [AnovaRequest, ContingencyRequest, SegmentRoundRequest])
+def test_a_server_that_asks_for_sums_without_noise_gets_nothing(study, kind):
+    """Whatever its own protocol says of selection: the promise is the site's to keep."""
+    federation, state = study
+    rest = {
+        AnovaRequest: {"harmoniser": Harmoniser(), "mean": np.zeros(1702)},
+        ContingencyRequest: {"harmoniser": Harmoniser(), "edges": np.zeros((1702, 4))},
+        SegmentRoundRequest: {"round": 1, "weights": {}},
+    }[kind]
+    request = kind(fingerprint=state.protocol.fingerprint(), **rest)
+    category = "train" if kind is SegmentRoundRequest else "query"
+    message = Message(to_records(request), dst_node_id=1, message_type=f"{category}.{request.action}")
+    LocalGrid(client_app, [])
+
+    config = {"site": str(federation.sites["bern"]), "name": "bern"}
+    reply = client_app(message, Context(1, 1, config, RecordDict(), {}))
+
+    expected = "privacy-not-for-segmentation" if kind is SegmentRoundRequest else "statistics-without-noise"
+    assert from_records(reply.content, Refusal).code == expected
 
 
 def test_a_model_of_other_features_is_no_reference(public, tmp_path):
