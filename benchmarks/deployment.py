@@ -56,7 +56,7 @@ def _ours(study: DeployedStudy) -> float:
     try:
         for name in ("server", *SITES):
             study.start(name)
-        wait_until(lambda: all("connected" in study.events(site) for site in SITES))
+        wait_until(lambda: all(study.count("connected", site) for site in SITES))
         done = study.call("server", "run", study.study)
         if done.returncode:
             raise SystemExit(done.stderr)

@@ -74,7 +74,7 @@ def _knows(study: DeployedStudy, sites: int) -> bool:
     """Every key is registered; a server that ended by itself has said why."""
     if not study.running("server"):
         raise SystemExit((study.root / "server.log").read_text())
-    return study.events("server").count("site-registered") >= sites
+    return study.count("site-registered", "server") >= sites
 
 
 def _loaded(study: DeployedStudy, soak_minutes: float, sites: int) -> dict[str, object]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +40,7 @@ from client.tasks import (
 from client.tasks.mask_sums import mask_sums
 from client.tasks.open_gate import open_gate
 from client.tasks.require_noise import require_noise
+from common.deployment.event_log import EventLog
 from common.errors import ProtocolMismatch, StudyError
 from common.messages.advertise_keys import AdvertiseKeysRequest
 from common.messages.anova import AnovaRequest
@@ -68,7 +70,8 @@ Answer = Callable[[Any, Site], Reply]
 
 def _handle(message: Message, context: Context, kind: type[Request], answer: Answer) -> Message:
     """Read the request, run the task, let the reply or a coded refusal out by the door (client/egress)."""
-    door = _Door(Path(str(context.node_config["site"])), str(context.node_config.get("name", "")), kind.action)
+    settings, name = Path(str(context.node_config["site"])), str(context.node_config.get("name", ""))
+    door = _Door(settings, name, kind.action, run=str(context.run_id))
     found = door.safely(lambda: _answer(message, kind, answer, door))
     if isinstance(found, Refusal):
         refused = found
@@ -92,8 +95,8 @@ def _answer(message: Message, kind: type[Request], answer: Answer, door: _Door) 
 class _Door:
     """A site's gate while one message is answered; before the settings are read there is none."""
 
-    def __init__(self, settings: Path, name: str, action: str) -> None:
-        self._settings, self._name = settings, name
+    def __init__(self, settings: Path, name: str, action: str, *, run: str) -> None:
+        self._settings, self._name, self._run = settings, name, run
         self._gate: Gate | None = None
         self._question = Question(action, protocol="")
 
@@ -121,16 +124,26 @@ class _Door:
         try:
             return step()
         except StudyError as error:
-            _write_log(self._settings, error.explain())
+            self._note(
+                error.code, field=error.field, problem=error.problem, fix=error.fix, case=error.case, local=error.local
+            )
             return Refusal(site=self._name, code=error.code, field=error.field, problem=error.problem, fix=error.fix)
         except Exception:  # noqa: BLE001  # the boundary: a foreign exception's text may name a patient
-            _write_log(self._settings, traceback.format_exc())
+            self._note("internal-error", trace=traceback.format_exc())
             return Refusal(
                 site=self._name,
                 code="internal-error",
                 problem="The site met an error it does not know.",
                 fix="The hospital finds it in its own log beside its site file.",
             )
+
+    def _note(self, code: str, **more: str) -> None:
+        """One line to `site.log` beside the site's settings; it may name a case, and stays in the hospital."""
+        asked, tell = self._question, EventLog(self._settings.with_suffix(".log"), echo=False)
+        where = {"site": self._name, "run": self._run, "study": asked.study, "action": asked.action}
+        told = {word: value for word, value in more.items() if value}
+        with suppress(OSError):  # a full disk must not turn a refusal into a crash
+            tell("refused", **where, round=asked.round, code=code, **told)
 
 
 def _require_protocol(request: Request, site: Site) -> None:
@@ -142,15 +155,6 @@ def _require_protocol(request: Request, site: Site) -> None:
             problem="The site's protocol is not the study's.",
             fix="Install the study's protocol file at the site.",
         )
-
-
-def _write_log(settings: Path, text: str) -> None:
-    """Append to `site.log` beside the site's settings; it stays in the hospital."""
-    try:
-        with settings.with_suffix(".log").open("a", encoding="utf-8") as log:
-            log.write(f"{datetime.now(UTC).isoformat(timespec='seconds')}\n{text}\n")
-    except OSError:
-        return  # a full disk must not turn a refusal into a crash
 
 
 @app.query("qualify")

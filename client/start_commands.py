@@ -19,9 +19,11 @@ import typer
 from client.connection import Kit, ServerSilent, greet_server, open_kit, require_match
 from client.onboarding import AsJson, SiteFile
 from common.command import say, screen
-from common.deployment.keeper import EventLog, Keeper, Program, flower_program
+from common.deployment.event_log import EventLog
+from common.deployment.keeper import Keeper, Program, flower_program
 from common.deployment.lock import hold_lock
 from common.disk_faults import disk_faults
+from common.errors import StudyError
 
 __all__ = ["start_commands"]
 
@@ -61,7 +63,14 @@ def start(
     with disk_faults("state"):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with hold_lock(folder / "start.lock", what="This site"):
-            _stay(opened, site.resolve(), folder, EventLog(folder / "events.jsonl"))
+            tell, code = EventLog(folder / "events.jsonl"), ""
+            try:
+                _stay(opened, site.resolve(), folder, tell)
+            except StudyError as error:
+                code = error.code
+                raise
+            finally:
+                tell("stopped", site=opened.settings.site, code=code)
 
 
 def _stay(kit: Kit, site: Path, folder: Path, tell: EventLog) -> None:
@@ -86,7 +95,6 @@ def _stay(kit: Kit, site: Path, folder: Path, tell: EventLog) -> None:
     finally:
         keeper.stop()
         node.unlink(missing_ok=True)
-        tell("stopped", site=kit.settings.site)
 
 
 def _programs(kit: Kit, site: Path, folder: Path) -> list[Program]:
@@ -139,8 +147,10 @@ def _read_log(log: Path, seen: int, node: Path, tell: EventLog) -> tuple[int, bo
     gave up.
     """
     size = log.stat().st_size if log.exists() else 0
-    if size <= seen:
-        return size, False
+    if size < seen:
+        seen = 0  # it was put aside
+    if size == seen:
+        return seen, False
     with log.open("rb") as file:
         file.seek(seen)
         lines = file.read(size - seen)

@@ -2,13 +2,15 @@
 
 The run configuration holds one value, `study`: the path of study.yaml.  Beside it the run writes
 checkpoint.npz after every exchange; a run that finds one goes on from it.  One run at a time: the lock of a run that
-was killed is free at once.  progress.json tells the last exchange, outcome.json how the run ended.
+was killed is free at once.  progress.json tells the last exchange, outcome.json how the run ended; run.jsonl is the log of
+both.
 """
 
 from __future__ import annotations
 
 import json
-from logging import getLogger
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,9 @@ from flwr.serverapp import Grid, ServerApp
 from common.config.parse import parse_settings
 from common.config.protocol import Protocol
 from common.config.study import StudySettings
+from common.deployment.event_log import EventLog
 from common.deployment.lock import hold_lock
+from common.disk_faults import disk_faults
 from common.errors import ConfigError, StudyError
 from server.checkpoint import CHECKPOINT, load_checkpoint
 from server.patient_grid import PatientGrid
@@ -27,11 +31,9 @@ from server.retraining import start_from
 from server.state import Exchange, StudyState
 from server.workflow import run_study, wait_for_sites
 
-__all__ = ["OUTCOME", "PROGRESS", "RUN_LOCK", "app", "open_study"]
+__all__ = ["OUTCOME", "PROGRESS", "RUN_LOCK", "RUN_LOG", "app", "open_study"]
 
-OUTCOME, PROGRESS, RUN_LOCK = "outcome.json", "progress.json", "run.lock"
-
-log = getLogger("fedmidline.server")
+OUTCOME, PROGRESS, RUN_LOCK, RUN_LOG = "outcome.json", "progress.json", "run.lock", "run.jsonl"
 
 app = ServerApp()
 
@@ -41,24 +43,31 @@ def main(grid: Grid, context: Context) -> None:
     """Run, or go on with, the study that the run configuration names."""
     path = Path(str(context.run_config["study"]))
     with hold_lock(path.parent / RUN_LOCK, what="A run of this study"):
+        tell = partial(EventLog(path.parent / RUN_LOG, echo=False), run=str(context.run_id))
         try:
-            _run(grid, path)
+            _run(grid, path, tell)
         except StudyError as error:
             told = {word: getattr(error, word) for word in ("code", "field", "problem", "fix", "exit_code")}
             _write(path.parent / OUTCOME, told)
+            tell("run-ended", **told)
             raise
         _write(path.parent / OUTCOME, {"code": "finished"})
+        tell("run-ended", code="finished")
 
 
-def _run(grid: Grid, path: Path) -> None:
+def _run(grid: Grid, path: Path, tell: Callable[..., None]) -> None:
     settings, state = open_study(path)
+    with disk_faults("study"):
+        tell("run-began", study=state.study, rounds_done=state.rounds_done)
     if settings.rejoin_timeout_s:
         grid = PatientGrid(grid, patience_s=settings.rejoin_timeout_s)
     wait_for_sites(grid, len(settings.sites), settings.join_timeout_s)
 
     def notify(exchange: Exchange) -> None:
-        _tell(exchange)
-        _write(path.parent / PROGRESS, exchange.model_dump(mode="json"))
+        row = exchange.model_dump(mode="json")
+        with disk_faults("study"):
+            tell("exchange", **row)
+            _write(path.parent / PROGRESS, row)
 
     run_study(grid, state, checkpoint=path.parent / CHECKPOINT, notify=notify)
 
@@ -104,9 +113,3 @@ def _new_study(settings: StudySettings, protocol: Protocol, folder: Path) -> Stu
         selection=fixed_selection(len(protocol.radiomics.names())) if fixed else None,
     )
     return state if settings.start is None else start_from(state, folder / settings.start)
-
-
-def _tell(exchange: Exchange) -> None:
-    """One line per exchange for the server's log."""
-    roster = ", ".join(f"{site} {status}" for site, status in exchange.roster.items())
-    log.info("%s %s round %d: %s", exchange.phase, exchange.action, exchange.round, roster)

@@ -26,7 +26,7 @@ from server.reporting.segmentation_files import segmentation_figures, write_segm
 from server.run_commands import running
 from server.standard_scale import combine_landmarks, read_landmarks, with_scale
 from server.state import StudyState
-from server.status import as_row, as_table, heard_s_ago, watch_status
+from server.status import as_picture, as_row, watch_status
 from server.study_commands import provisioning
 
 __all__ = ["main"]
@@ -47,14 +47,14 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="stay, and show it anew until the run has ended")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Who contributed to what, how far the study is, and when each site was last heard of.
+    """How far the study is: sites, phase, round, metrics, bytes, refusals, privacy budgets, and who contributed to what.
 
     Example: fedmidline-study status --study runs/replay/study
     """
     if watch:
         watch_status(study)
     state = _open(study)
-    say({**as_row(state), "heard_s_ago": heard_s_ago(study)}, as_table(state, study), as_json=as_json)
+    say(as_row(state, study), as_picture(state, study), as_json=as_json)
 
 
 @app.command()

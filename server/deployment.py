@@ -22,7 +22,8 @@ from typing import Any
 import flwr
 
 from common.deployment.application import application_fingerprint
-from common.deployment.keeper import QUIET, EventLog, Keeper, Program, flower_program
+from common.deployment.event_log import EventLog
+from common.deployment.keeper import QUIET, Keeper, Program, flower_program
 from common.deployment.lock import hold_lock, is_held
 from common.errors import InputError, ProtocolMismatch
 from server.app import OUTCOME, RUN_LOCK
@@ -126,7 +127,8 @@ class Deployment:
             return
         if not self.ready:
             self.ready = True
-            self.tell("ready", server=self.study.settings.server)
+            ports = {"port": self.study.settings.port, "monitor_port": self.monitor_port}
+            self.tell("ready", server=self.study.settings.server, **ports)
         self._register_new_keys()
         self._run_if_wanted()
 
@@ -185,7 +187,7 @@ class Deployment:
         at_work = is_held(self.study.folder / RUN_LOCK)
         outcome = read_outcome(self.study.folder)
         if outcome is not None:
-            self.tell("run-ended", outcome=outcome["code"])
+            self.tell("run-ended", run=wanted.read_text(), code=outcome["code"])
             wanted.unlink()
             self.submitted, self.seen_running = 0.0, False
             return

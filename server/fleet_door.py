@@ -25,7 +25,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from common.deployment.keeper import EventLog
+from common.deployment.event_log import EventLog
 from server.provision.registry import REGISTRY, Registry, load_registry
 from server.provision.study import open_provisioned
 from server.provision.write import write_file

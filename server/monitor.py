@@ -8,6 +8,8 @@ server's checkpoint holds about the run: names of sites, counts of bytes, codes.
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,15 +25,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from server.checkpoint import CHECKPOINT, load_checkpoint
-from server.deployment import read_outcome
 from server.provision.study import open_provisioned
 from server.state import StudyState
-from server.status import heard_s_ago
+from server.status import in_words, standing
 
 __all__ = ["Monitor", "main"]
 
-ONLINE_S = 60.0
-"""A SuperNode asks for work at least every twelve seconds."""
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
@@ -44,16 +43,17 @@ td,th{padding:.25em .8em;border-bottom:1px solid #ccc;text-align:left}td.n{text-
 """
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="5">
 <title>{{ study }}: {{ status }}</title><link rel="stylesheet" href="/style.css"></head><body>
-<h1>{{ study }}</h1><p id="status">{{ status }}; {{ phase or 'no exchange yet' }}; round {{ rounds_done }} of {{ rounds }}
-{%- if loss is not none %}; training loss {{ '%.4f'|format(loss) }}{% endif %}.</p>
+<h1>{{ study }}</h1><p id="status">{{ status }}; {{ online }} of {{ sites|length }} sites online.</p>
+<ul id="now">{% for line in words %}<li>{{ line }}</li>{% endfor %}{% if not privacy %}<li>no differential privacy</li>{% endif %}</ul>
 <table id="sites"><tr><th>site</th><th></th><th>heard</th><th>last exchange</th><th>down MB</th><th>up MB</th><th>refusals</th><th>kit ends in</th></tr>
 {% for name, s in sites.items() %}<tr><td>{{ name }}</td><td class="{{ 'good' if s.online else 'bad' }}">{{ 'online' if s.online else 'silent' }}</td>
 <td class="n">{{ 'never' if s.heard is none else '%.0f s ago'|format(s.heard) }}</td><td>{{ s.last }}{% if s.code %} ({{ s.code }}){% endif %}</td>
-<td class="n">{{ '%.2f'|format(s.down / 1e6) }}</td><td class="n">{{ '%.2f'|format(s.up / 1e6) }}</td><td class="n">{{ s.refusals }}</td>
+<td class="n">{{ '%.2f'|format(s.down / 1e6) }}</td><td class="n">{{ '%.2f'|format(s.up / 1e6) }}</td>
+<td>{% for code, count in s.refusals.items() %}{{ count }} {{ code }}{{ ', ' if not loop.last }}{% else %}none{% endfor %}</td>
 <td class="n">{{ s.days }} days{{ ', ' + s.kit if s.kit != 'valid' }}</td></tr>{% endfor %}</table>
 <h2>Phases</h2><table id="phases"><tr><th>phase</th><th>exchanges</th><th>seconds</th></tr>
 {% for name, p in phases.items() %}<tr><td>{{ name }}</td><td class="n">{{ p.exchanges }}</td><td class="n">{{ '%.1f'|format(p.seconds) }}</td></tr>{% endfor %}</table>
-<p>The server's certificate ends in {{ certificate_days }} days. {% if privacy %}Privacy: epsilon {{ '%.2f'|format(privacy.epsilon) }}{% if privacy.limit is not none %} of {{ '%g'|format(privacy.limit) }}{% endif %} spent on a case by this study (delta {{ '%g'|format(privacy.delta) }}); what others spent stands in each site's own ledger.{% else %}This study has no differential privacy.{% endif %}</p>
+<p>The server's certificate ends in {{ certificate_days }} days.{% if privacy %} What other studies spent on the same cases stands in each site's own ledger.{% endif %}</p>
 <p>Read-only; shown anew every 5 s. Research use only, not a medical device.</p></body></html>
 """
 
@@ -65,7 +65,6 @@ class Monitor:
         self._study = study
         self._stamp = 0
         self._state: StudyState | None = None
-        self._epsilon: dict[tuple[int, bool], float] = {}
         self._page = Environment(autoescape=True, undefined=StrictUndefined).from_string(PAGE)
         self.app = Starlette(
             routes=[Route("/", self._show), Route("/style.css", self._style), Route("/metrics", self._metrics)],
@@ -74,39 +73,18 @@ class Monitor:
         )
 
     def look(self) -> dict[str, Any]:
-        """What is shown."""
+        """What is shown: the study as it stands, and when kits and certificate end."""
         opened, now, state = open_provisioned(self._study), datetime.now(UTC), self._checkpoint()
-        heard, exchanges = heard_s_ago(self._study), () if state is None else state.exchanges
-        sites = {}
-        for name, kit in sorted(opened.registry.current().items()):
-            mine = [e for e in exchanges if name in e.roster]
-            sites[name] = {
-                "heard": heard.get(name),
-                "online": heard.get(name, ONLINE_S) < ONLINE_S,
-                "last": mine[-1].roster[name] if mine else "",
-                "code": mine[-1].codes.get(name, "") if mine else "",
-                "down": sum(e.bytes_down.get(name, 0) for e in mine),
-                "up": sum(e.bytes_up.get(name, 0) for e in mine),
-                "refusals": sum(e.roster[name] == "refused" for e in mine),
-                "days": (kit.valid_until - now.date()).days,
-                "kit": kit.state(now.date()),
-            }
-        phases: dict[str, dict[str, float]] = {}
-        for e in exchanges:
-            phase = phases.setdefault(e.phase, {"exchanges": 0, "seconds": 0.0})
-            phase["exchanges"], phase["seconds"] = phase["exchanges"] + 1, phase["seconds"] + e.seconds
-        outcome, losses = read_outcome(self._study), [e.loss for e in exchanges if e.loss is not None]
+        kits = dict(sorted(opened.registry.current().items()))
+        seen = standing(self._study, state, tuple(kits))
+        for name, kit in kits.items():
+            seen["sites"][name] |= {"days": (kit.valid_until - now.date()).days, "kit": kit.state(now.date())}
         return {
+            **seen,
             "study": opened.settings.study,
-            "status": outcome["code"] if outcome else "under way" if exchanges else "waiting for the first exchange",
-            "phase": f"{exchanges[-1].phase} ({exchanges[-1].action})" if exchanges else "",
-            "rounds_done": state.rounds_done if state else 0,
-            "rounds": state.rounds if state else 0,
-            "loss": losses[-1] if losses else None,
-            "sites": sites,
-            "phases": phases,
+            "online": sum(site["online"] for site in seen["sites"].values()),
+            "words": in_words(seen),
             "certificate_days": (opened.server.not_valid_after_utc - now).days,
-            "privacy": self._spent(state),
         }
 
     def metrics(self) -> bytes:
@@ -116,47 +94,56 @@ class Monitor:
         def gauge(name: str, what: str, *labels: str) -> Gauge:
             return Gauge(f"fedmidline_{name}", what, labels, registry=registry)
 
+        gauge("sites_online", "Sites heard of within a minute").set(seen["online"])
         gauge("rounds_done", "Finished training rounds").set(seen["rounds_done"])
+        gauge("rounds", "Training rounds by the protocol").set(seen["rounds"])
         gauge("finished", "1 once the study has finished").set(seen["status"] == "finished")
         gauge("certificate_days", "Days until the server's certificate ends").set(seen["certificate_days"])
-        if seen["loss"] is not None:
-            gauge("training_loss", "Of the last round's incoming model").set(seen["loss"])
-        if seen["privacy"] is not None:
-            gauge("privacy_epsilon", "Spent on a case by this study").set(seen["privacy"]["epsilon"])
+        if seen["phase"]:
+            gauge("phase", "1 for that of the last exchange", "phase", "action").labels(
+                seen["phase"], seen["action"]
+            ).set(1)
+        self._metrics_of_the_model(seen["metrics"], gauge)
+        if seen["privacy"]:
+            epsilon = gauge("privacy_epsilon", "Spent by this study on a case or a site; no bound: +Inf", "of")
+            limit = gauge("privacy_epsilon_limit", "What the protocol lets a site spend on a case", "of")
+            for what, spent in seen["privacy"].items():
+                epsilon.labels(what).set(math.inf if spent["epsilon"] is None else spent["epsilon"])
+                if spent["limit"] is not None:
+                    limit.labels(what).set(spent["limit"])
         told = {
             "online": gauge("site_online", "1 if heard of within a minute", "site"),
-            "refusals": gauge("site_refusals", "Exchanges in which the site refused or was refused", "site"),
             "days": gauge("site_kit_days", "Days until the site's kit ends", "site"),
         }
         traffic = gauge("site_bytes", "Payload since the beginning", "site", "direction")
+        refusals = gauge("site_refusals", "Exchanges in which the site refused or was refused", "site", "code")
         for name, site in seen["sites"].items():
             for what, shown in told.items():
                 shown.labels(name).set(site[what])
             for direction in ("down", "up"):
                 traffic.labels(name, direction).set(site[direction])
+            for code, count in site["refusals"].items():
+                refusals.labels(name, code).set(count)
         seconds = gauge("phase_seconds", "Spent in a phase", "phase")
         for name, phase in seen["phases"].items():
             seconds.labels(name).set(phase["seconds"])
         return generate_latest(registry)
 
-    def _spent(self, state: StudyState | None) -> dict[str, Any] | None:
-        """Epsilon of the finished rounds and of private statistics, record level; None where the protocol has none."""
-        settings = None if state is None else state.protocol.privacy.record_level
-        if state is None or settings is None:
-            return None
-        key = (state.rounds_done, state.moments is None)
-        if key not in self._epsilon:
-            from common.privacy.accounting import epsilon_of  # Opacus brings torch, which most studies do not need here
-
-            events = [settings.event(state.protocol.training, state.rounds_done)] if state.rounds_done else []
-            if settings.statistics is not None and state.moments is not None and state.origin is None:
-                events.append(settings.statistics.event())
-            self._epsilon = {key: epsilon_of(events, settings.delta, "rdp")}
-        return {
-            "epsilon": self._epsilon[key],
-            "delta": settings.delta,
-            "limit": state.protocol.privacy.epsilon_limit,
-        }
+    @staticmethod
+    def _metrics_of_the_model(metrics: dict[str, Any], gauge: Callable[..., Gauge]) -> None:
+        for key, name, what in (
+            ("loss", "training_loss", "Of the last round's incoming model"),
+            ("validation_loss", "validation_loss", "Of the last round's incoming model, on cases held out"),
+            ("dice", "test_dice", "Mean over the test cases of the last evaluation"),
+        ):
+            if metrics.get(key) is not None:
+                gauge(name, what).set(metrics[key])
+        if metrics.get("auc"):
+            value = gauge("auc", "Of the last evaluation", "set")
+            half = gauge("auc_half_width", "The exact AUC lies within so much of fedmidline_auc", "set")
+            for name, found in metrics["auc"].items():
+                value.labels(name).set(found["value"])
+                half.labels(name).set(found["half_width"])
 
     def _checkpoint(self) -> StudyState | None:
         path = self._study / CHECKPOINT

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from common.command import say, screen
-from common.deployment.keeper import EventLog
+from common.deployment.event_log import EventLog
 from common.deployment.lock import is_held
 from common.errors import InputError, QuorumLost, Refused, StudyError
 from server.app import OUTCOME, PROGRESS, RUN_LOCK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -9,9 +10,10 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -76,18 +78,23 @@ class DeployedStudy:
             check=False,
         )
 
-    def start(self, name: str) -> None:
-        """`server`, or a site's name."""
+    def start(self, name: str, *options: object, environment: Mapping[str, str] | None = None) -> None:
+        """`server`, or a site's name; with options of its command, and more environment."""
         serve = ("server", "serve", self.study)
         site = ("client", "start", "--kit", self.root / "kits" / name, "--site", self.root / name / "site.yaml")
-        words = self.command(*(serve if name == "server" else site))
+        words = self.command(*(serve if name == "server" else site), *options)
+        environment = {**self._environment(), **(environment or {})}
         with (self.root / f"{name}.log").open("ab") as log:
-            self._processes[name] = subprocess.Popen(words, cwd=ROOT, env=self._environment(), stdout=log, stderr=log)
+            self._processes[name] = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=log, stderr=log)
 
     def kill(self, name: str) -> None:
         """As a power cut does; its children go with it."""
         self._processes[name].send_signal(signal.SIGKILL)
         self._processes.pop(name).wait()
+
+    def ended(self, name: str, patience_s: float) -> int:
+        """The exit code of one that ends by itself."""
+        return self._processes.pop(name).wait(patience_s)
 
     def stop(self) -> dict[str, int]:
         """End everything, kindly; exit codes."""
@@ -95,12 +102,14 @@ class DeployedStudy:
             process.send_signal(signal.SIGTERM)
         return {name: process.wait(60) for name, process in self._processes.items()}
 
-    def events(self, name: str) -> str:
+    def events(self, name: str) -> list[dict[str, Any]]:
         """The structured log of the server or of a site."""
-        path = (
-            self.study / "state" / "events.jsonl" if name == "server" else self.root / name / "start" / "events.jsonl"
-        )
-        return path.read_text() if path.exists() else ""
+        path = self.study / "state" if name == "server" else self.root / name / "start"
+        return read_lines(path / "events.jsonl")
+
+    def count(self, event: str, name: str) -> int:
+        """How often it stands in that log."""
+        return sum(row["event"] == event for row in self.events(name))
 
     def number(self, name: str) -> int:
         """Of its process."""
@@ -135,6 +144,12 @@ def _children_of(parent: int) -> list[tuple[int, str]]:
         except (OSError, ValueError):
             continue
     return found
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a structured log; a line that is being written is not one yet."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def unpack(path: Path, into: Path) -> Path:

@@ -1,11 +1,7 @@
-"""keeper: keeps programs alive: each with its log, started again when it ends, with growing pauses.
-
-Our own events go to one file of JSON lines (time, event, program, detail) that holds no path of a case and no value.
-"""
+"""keeper: keeps programs alive: each with its log, started again when it ends, with growing pauses."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,10 +10,11 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
-__all__ = ["QUIET", "EventLog", "Keeper", "Program", "flower_program"]
+from common.deployment.event_log import EventLog, keep_small
+
+__all__ = ["QUIET", "Keeper", "Program", "flower_program"]
 
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -26,7 +23,6 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 LONGEST_PAUSE_S, STEADY_S = 20.0, 60.0
-LARGEST_LOG = 20 * 2**20
 
 
 def flower_program(name: str) -> str:
@@ -41,23 +37,6 @@ class Program:
     name: str
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class EventLog:
-    """Appends JSON lines; `echo` also prints them for people."""
-
-    path: Path
-    echo: bool = True
-
-    def __call__(self, event: str, **detail: object) -> None:
-        """Write one event."""
-        row = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event, **detail}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        if self.echo:
-            words = " ".join(f"{key}={value}" for key, value in detail.items())
-            sys.stderr.write(f"{row['time']} {event} {words}".rstrip() + "\n")
 
 
 @dataclass
@@ -80,6 +59,8 @@ class Keeper:
 
     def look(self) -> bool:
         """Note what has ended and start what is due; True when something has ended since the last look."""
+        for kept in self._kept:
+            keep_small(self._log(kept))
         ended = [kept for kept in self._kept if kept.process is not None and kept.process.poll() is not None]
         for kept in ended:
             self._note_end(kept)
@@ -113,6 +94,9 @@ class Keeper:
         for kept in reversed(self._kept):
             self._end(kept)
 
+    def _log(self, kept: _Kept) -> Path:
+        return self._logs / f"{kept.program.name}.log"
+
     def _start_what_is_due(self) -> None:
         now = time.monotonic()
         for kept in self._kept:
@@ -120,14 +104,11 @@ class Keeper:
                 self._start(kept)
 
     def _start(self, kept: _Kept) -> None:
-        path = self._logs / f"{kept.program.name}.log"
-        if path.exists() and path.stat().st_size > LARGEST_LOG:
-            path.replace(path.with_suffix(".old.log"))
         command = [sys.executable, "-m", "common.deployment.child", *kept.program.command]
         root = str(Path(__file__).resolve().parents[2])
         beside = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         environment = {**os.environ, **QUIET, "PATH": beside, "PYTHONPATH": root, **kept.program.environment}
-        with path.open("ab") as log:
+        with self._log(kept).open("ab") as log:
             kept.process = subprocess.Popen(  # noqa: S603  # our own programs with arguments from our own files
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )

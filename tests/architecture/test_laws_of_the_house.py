@@ -97,3 +97,12 @@ def test_every_fault_of_the_documents_has_its_test():
     assert len(named) >= 20
     missing = [name for file, name in named if f"def {name}(" not in (ROOT / "tests" / file).read_text()]
     assert missing == []
+
+
+def test_every_event_of_the_logs_is_documented():
+    """Whoever watches a deployment looks an event up in docs/deployment.md."""
+    written = {event for path in FILES for event in re.findall(r'\btell\(\s*"([a-z-]+)"', path.read_text())}
+    documented = set(re.findall(r"`([a-z-]+)`", (ROOT / "docs" / "deployment.md").read_text()))
+
+    assert len(written) >= 15
+    assert written <= documented

@@ -10,6 +10,8 @@ import shutil
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 import time
 
 import flwr
@@ -27,11 +29,12 @@ from server.provision.invite import invite_site, revoke_site
 from server.provision.study import init_study, open_provisioned
 from simulation.engines import run_local
 from tests.builders import small_protocol
-from tests.deployed_study import SITES, DeployedStudy, unpack, wait_until
+from tests.deployed_study import ROOT, SITES, DeployedStudy, unpack, wait_until
 
 pytestmark = pytest.mark.slow
 
 ROUNDS = 5
+CLOCK_PATIENCE_S = 15
 PROTOCOL = small_protocol(
     selection={"method": "fixed_signature"},
     training={"rounds": ROUNDS, "local_epochs": 2},
@@ -46,7 +49,7 @@ def deployed(tmp_path_factory):
     study = DeployedStudy(tmp_path_factory.mktemp("deployed"), PROTOCOL)
     for name in ("server", *SITES):
         study.start(name)
-    wait_until(lambda: all("connected" in study.events(site) for site in SITES))
+    wait_until(lambda: all(study.count("connected", site) for site in SITES))
     yield study
     codes = study.stop()
     assert set(codes.values()) == {0}
@@ -169,7 +172,7 @@ def test_a_run_that_is_killed_is_begun_again_where_it_stood(deployed, undisturbe
 
     wait_until(lambda: finished(deployed))
 
-    assert "run-lost" in deployed.events("server")
+    assert deployed.count("run-lost", "server") == 1
     assert_as_undisturbed(deployed, undisturbed)
 
 
@@ -185,6 +188,50 @@ def test_a_site_that_hears_nothing_for_a_while_is_waited_for(deployed, undisturb
 
     wait_until(lambda: finished(deployed))
 
+    assert_as_undisturbed(deployed, undisturbed)
+
+
+@pytest.fixture
+def wall_clock(tmp_path):
+    """A function that sets the clock of processes in its `environment` by so many seconds off, while they run."""
+    compiler = shutil.which("cc")
+    if sys.platform != "linux" or compiler is None:
+        pytest.skip("needs Linux and a C compiler: a clock of one's own is preloaded")
+    library, seconds = tmp_path / "shifted_clock.so", tmp_path / "seconds"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, ROOT / "tests" / "shifted_clock.c"], check=True)
+    seconds.write_text(f"{0:<16}")
+
+    def shift(off_s):
+        with seconds.open("r+") as file:
+            file.write(f"{off_s:<16}")
+
+    shift.environment = {"LD_PRELOAD": str(library), "SHIFTED_CLOCK": str(seconds)}
+    return shift
+
+
+def test_a_site_whose_clock_is_wrong_says_so_and_comes_back(deployed, undisturbed, wall_clock):
+    """Ten minutes off in the middle of a round, and still so when it is started again: both times it ends with the code
+    of it.  The round waits; once the clock is right, the weights are the same.
+    """
+    deployed.kill("gamma")
+    before = deployed.count("connected", "gamma")
+    deployed.start("gamma", environment=wall_clock.environment)
+    wait_until(lambda: deployed.count("connected", "gamma") > before)
+    begin_again(deployed)
+    worker = stopped_in_round(deployed, 3)
+    wall_clock(600)
+    os.kill(worker, signal.SIGCONT)
+    ended = [deployed.ended("gamma", CLOCK_PATIENCE_S)]
+    deployed.start("gamma", environment=wall_clock.environment)
+    ended.append(deployed.ended("gamma", CLOCK_PATIENCE_S))
+
+    assert ended == [2, 2]
+    assert [row["code"] for row in deployed.events("gamma")[-1:]] == ["clocks-differ"]
+    assert (deployed.root / "gamma.log").read_text().count("clocks-differ:") == 2
+    assert not finished(deployed)
+    wall_clock(0)
+    deployed.start("gamma", environment=wall_clock.environment)
+    wait_until(lambda: finished(deployed))
     assert_as_undisturbed(deployed, undisturbed)
 
 
@@ -282,9 +329,9 @@ def test_a_revoked_site_leaves_with_a_refusal(deployed):
 
     with pytest.raises(Refused, match="key-revoked"):
         greet_server(deployed.kit("gamma"))
-    gamma = deployed._processes.pop("gamma")
-    assert gamma.wait(120) == 3
+    assert deployed.ended("gamma", 120) == 3
     assert "key-revoked" in (deployed.root / "gamma.log").read_text()
+    assert {"event": "stopped", "site": "gamma", "code": "key-revoked"}.items() <= deployed.events("gamma")[-1].items()
 
 
 def test_an_unreachable_server_is_named(deployed, tmp_path):

@@ -13,7 +13,7 @@ from client import connection
 from client.connection import _require_same_time, open_kit, require_match
 from client.start_commands import _read_log, start
 from common.deployment.application import application_fingerprint, application_stamp
-from common.deployment.keeper import EventLog
+from common.deployment.event_log import EventLog
 from common.errors import ConfigError, InputError, ProtocolMismatch, Refused
 from server.provision.invite import invite_site
 from server.provision.study import init_study
@@ -85,6 +85,9 @@ def test_a_supernode_that_gave_up_is_noticed_once(tmp_path):
     seen, gave_up = _read_log(log, seen, node, tell)
     assert (gave_up, seen) == (True, log.read_bytes().rindex(b"half"))
     assert _read_log(log, seen, node, tell) == (seen, False)
+    log.write_bytes(b"INFO: SuperNode ID: 34\n")  # the long one was put aside
+    assert _read_log(log, seen, node, tell) == (log.stat().st_size, False)
+    assert node.read_text() == "34"
 
 
 def test_the_applications_fingerprint_is_of_its_code():

@@ -30,6 +30,7 @@ def test_every_container_is_confined(service):
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["init"] is True
     assert service["stop_grace_period"] == "30s"
+    assert service["logging"]["options"] == {"max-size": "20m", "max-file": "2"}, "no log grows for ever"
     assert service["pids_limit"] > 0
     assert service["mem_limit"] == service["memswap_limit"], "no swap"
     assert not {"privileged", "cap_add", "network_mode", "pid", "ipc", "devices"} & set(service)

@@ -314,6 +314,22 @@ def _ask(site: Path) -> Refusal:
     return from_records(reply.content, Refusal)
 
 
+def test_what_went_wrong_stands_in_the_sites_own_log(tmp_path, monkeypatch):
+    """A known fault by its code, an unknown one with its trace; the refusal that leaves has neither case nor trace."""
+    site = write_site(tmp_path, "aachen", small_protocol(), 16, seed=1, one_class=True)
+    _ask(site)
+    monkeypatch.setattr("client.app.open_site", lambda _: float("pseudonym-7"))
+    left = _ask(site)
+
+    known, unknown = map(json.loads, site.with_suffix(".log").read_text().splitlines())
+    asked = {"event": "refused", "site": "aachen", "run": "1", "action": "qualify"}
+    assert {**asked, "round": 0, "code": "one-class-only"}.items() <= known.items()
+    assert {"time", "problem", "fix"} <= set(known)
+    assert {**asked, "code": "internal-error"}.items() <= unknown.items()
+    assert "pseudonym-7" in unknown["trace"]
+    assert "pseudonym-7" not in repr(left)
+
+
 def test_nothing_leaves_when_the_log_cannot_be_written(tmp_path):
     site = write_site(tmp_path, "aachen", small_protocol(), 16, seed=1)
     (tmp_path / "aachen" / "cache" / "egress").write_text("a file where the folder should be")

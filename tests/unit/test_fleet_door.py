@@ -17,7 +17,7 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common.deployment.keeper import EventLog
+from common.deployment.event_log import EventLog
 from server import fleet_door
 from server.fleet_door import ACTIONS, LARGEST_BODY, Door
 from server.provision.invite import invite_site, revoke_site

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from common.deployment.keeper import EventLog, Keeper, Program
+from common.deployment.event_log import EventLog
+from common.deployment.keeper import Keeper, Program
 from common.deployment.lock import hold_lock, is_held
 from common.errors import Refused
 
@@ -75,6 +76,7 @@ def test_what_ends_is_started_again(tmp_path, events, together):
 def test_a_killed_supervisor_leaves_nobody(tmp_path):
     code = (
         "import sys, time, pathlib; sys.path.insert(0, '.'); from common.deployment.keeper import *\n"
+        "from common.deployment.event_log import EventLog\n"
         f"folder = pathlib.Path({str(tmp_path)!r})\n"
         "from tests.unit.test_keeper import program\n"
         "keeper = Keeper([program(folder, 'a')], logs=folder, tell=EventLog(folder / 'e'))\n"

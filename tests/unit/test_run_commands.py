@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.deployment.keeper import EventLog
+from common.deployment.event_log import EventLog
 from common.errors import InputError, ProtocolMismatch
 from server import deployment
 from server.deployment import SERVE_LOCK, WANTED, require_path_without_space, serve
