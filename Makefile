@@ -45,7 +45,7 @@ attack-report: $(STAMP) ## what attacks on a study gain, with protection and wit
 	@"$(BIN)/fedmidline-sim" attack --out runs/attack $(ATTACK_OPTIONS)
 
 fuzz: $(STAMP)   ## 20,000 malformed messages and thousands of damaged files
-	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) "$(BIN)/python" -m pytest tests/unit/test_fuzz.py -n 2
+	@FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) "$(BIN)/python" -m pytest tests/unit/test_fuzz.py tests/unit/test_fuzz_review.py -n 2
 
 $(TOOLS)/.installed:
 	@"$(PYTHON)" -m venv "$(TOOLS)" && "$(TOOLS)/bin/pip" install -q pip-audit==$(PIP_AUDIT) cyclonedx-bom==$(CYCLONEDX)

@@ -28,6 +28,7 @@ import psutil
 from server.app import OUTCOME, PROGRESS
 from server.checkpoint import CHECKPOINT, load_checkpoint
 from server.deployment import WANTED
+from server.state import Exchange
 from tests.builders import small_protocol
 from tests.deployed_study import ROOT, DeployedStudy, wait_until
 
@@ -115,7 +116,7 @@ def _loaded(study: DeployedStudy, soak_minutes: float, sites: int) -> dict[str, 
     }
 
 
-def _one_study(study: DeployedStudy, look: Callable[[], None]) -> list:
+def _one_study(study: DeployedStudy, look: Callable[[], None]) -> list[Exchange]:
     """From its start to its end; its exchanges."""
     wait_until(lambda: not (study.study / WANTED).exists())
     for name in (CHECKPOINT, OUTCOME, PROGRESS):

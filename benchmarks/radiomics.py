@@ -125,19 +125,20 @@ def plain_stages(case: Case) -> Stages:
             image, mask = RadiomicsFeatureExtractor.loadImage(case[sequence], case["mask"], None, **settings)
             box, _ = imageoperations.checkMask(image, mask, **settings)
         with stages.lap("shape"):
-            _execute(classes["shape"], *imageoperations.cropToTumorMask(image, mask, box), settings)
+            _execute(classes["shape"], imageoperations.cropToTumorMask(image, mask, box), settings)
         with stages.lap("wavelet"):
             filtered = [image, *(band for band, _, _ in imageoperations.getWaveletImage(image, mask, **settings))]
         for each in filtered:
             cropped = imageoperations.cropToTumorMask(each, mask, box)
             for family in TEXTURES:
                 with stages.lap(family):
-                    _execute(classes[family], *cropped, settings)
+                    _execute(classes[family], cropped, settings)
     return stages
 
 
-def _execute(kind: Any, image: sitk.Image, mask: sitk.Image, settings: dict[str, Any]) -> None:
-    features = kind(image, mask, **settings)
+def _execute(kind: Any, cropped: tuple[sitk.Image, sitk.Image], settings: dict[str, Any]) -> None:
+    """cropped: the image and its mask."""
+    features = kind(*cropped, **settings)
     features.enableAllFeatures()
     features.execute()
 

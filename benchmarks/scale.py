@@ -17,11 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
 
 from benchmarks.peak_memory import PeakMemory
+from server.state import Exchange
 from simulation.engines import ENGINES
 from tests.builders import small_protocol, write_federation
 
@@ -79,7 +81,7 @@ def one_study(sites: int, engine: str) -> dict[str, object]:
     }
 
 
-def _by_action(exchanges: object) -> dict[str, float]:
+def _by_action(exchanges: Iterable[Exchange]) -> dict[str, float]:
     seconds: dict[str, float] = {}
     for exchange in exchanges:
         seconds[exchange.action] = seconds.get(exchange.action, 0.0) + exchange.seconds

@@ -54,7 +54,9 @@ def updates(weights: Arrays) -> dict[str, TrainRoundReply]:
     rng = stream(7, "secure-bench")
     found = {}
     for number, site in enumerate(SITES):
-        change = {n: rng.standard_normal(w.shape, dtype=np.float32) * np.float32(1e-3) for n, w in weights.items()}
+        change: Arrays = {
+            n: np.multiply(rng.standard_normal(w.shape, np.float32), np.float32(1e-3)) for n, w in weights.items()
+        }
         packed = pack(change, "float32", rng)
         found[site] = TrainRoundReply(site=site, round=1, cases=60 + number, loss=0.5, update=packed)
     return found
@@ -98,13 +100,13 @@ def summed(replies: dict[str, TrainRoundReply], weights: Arrays, request: Reques
     names = sorted(arrived["bern"].blocks)
     numbers = {site: [reply.blocks[name] for name in names] for site, reply in arrived.items()}
     total = open_sum(numbers, opened, adverts, partners=SITES, session=SESSION)
-    reply = from_total(
+    opened_sum = from_total(
         TrainRoundReply, "all sites", arrived["bern"].shapes, dict(zip(names, total, strict=True)), request
     )
-    if not isinstance(reply, TrainRoundReply):
+    if not isinstance(opened_sum, TrainRoundReply):
         raise TypeError("the sum of training rounds")
-    check_changes(open_update(reply.update, weights), TRAINING)
-    return reply.update.parts, size
+    check_changes(open_update(opened_sum.update, weights), TRAINING)
+    return opened_sum.update.parts, size
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:

@@ -53,6 +53,8 @@ FEATURES, SITES, WORKERS = 1902, 70, 2
 SETTINGS = HarmonisationSettings(method="combat")
 NAMES = tuple(f"feature-{i:04d}" for i in range(FEATURES))
 
+Array = np.ndarray[Any, Any]
+
 
 @dataclass(frozen=True)
 class Run:
@@ -159,7 +161,7 @@ def sums(hospitals: Hospitals, harmoniser: Harmoniser, sites: Sequence[int]) -> 
     return Answer(moments.combine_sums(parts), parts[0].total.nbytes)
 
 
-def squares(hospitals: Hospitals, harmoniser: Harmoniser, mean: np.ndarray, sites: Sequence[int]) -> Answer:
+def squares(hospitals: Hospitals, harmoniser: Harmoniser, mean: Array, sites: Sequence[int]) -> Answer:
     """About the pooled mean."""
     parts = [moments.summarise_squares(hospitals.harmonised(s, harmoniser), mean) for s in sites]
     return Answer(moments.combine_squares(parts), parts[0].total.nbytes)
@@ -169,7 +171,7 @@ def digits(hospitals: Hospitals, harmoniser: Harmoniser, search: quantiles.Searc
     """Counts of one step of the search."""
     sizes: list[int] = []
 
-    def one(site: int) -> np.ndarray:
+    def one(site: int) -> Array:
         counts = quantiles.summarise(hospitals.harmonised(site, harmoniser), search.prefix, search.step)
         sizes.append(counts.nbytes)
         return counts
@@ -177,7 +179,7 @@ def digits(hospitals: Hospitals, harmoniser: Harmoniser, search: quantiles.Searc
     return Answer(quantiles.combine(map(one, sites)), max(sizes))
 
 
-def tables(hospitals: Hospitals, harmoniser: Harmoniser, edges: np.ndarray, sites: Sequence[int]) -> Answer:
+def tables(hospitals: Hospitals, harmoniser: Harmoniser, edges: Array, sites: Sequence[int]) -> Answer:
     """Contingency tables."""
     parts = [contingency.summarise(hospitals.harmonised(s, harmoniser), edges) for s in sites]
     return Answer(contingency.combine(parts), parts[0].nbytes)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def main() -> None:
     summary: dict[str, Any] = {"threads": torch.get_num_threads(), "device": device, "whole_network_s": whole_net}
     print(f"whole U-Net, {device}, {torch.get_num_threads()} threads      {whole_net:6.2f} s")
     for variant in ("bottleneck", "unet2d", "pooled", "random_projection"):
-        seconds, found = best(lambda v=variant: take(VisualSettings(variant=v)))
+        seconds, found = best(partial(take, VisualSettings.model_validate({"variant": variant})))
         half = as_stored(found, VisualSettings()).astype(np.float64) - found
         scale = np.abs(found)
         relative = np.abs(half[scale > 1e-4]) / scale[scale > 1e-4]

@@ -21,7 +21,7 @@ from typing import Any
 from common.errors import Refused
 from common.privacy.hash_chain import START, Chain, ChainFault, open_chain, seal_line
 
-__all__ = ["ChainedLog", "Line", "Writer"]
+__all__ = ["ChainedLog", "Line", "LogWords", "Writer"]
 
 Line = dict[str, Any]
 
@@ -34,22 +34,28 @@ class Writer:
     append: Callable[[Line], None]
 
 
-class ChainedLog:
-    """path: the log's file, beside which lies the newest hash.
+@dataclass(frozen=True)
+class LogWords:
+    """What the two errors of one log say.
 
-    unwritable, broken: the errors of this log, for a full or closed disk and for a log that was changed.
+    code: they are `<code>-unwritable`, for a full or closed disk, and `<code>-broken`, for a log that was changed.
+    name: what it is called at the beginning of a sentence; without_it: what does not happen then.
+    then: once it can be written again; mend: the cure of a log that was changed.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        clock: Callable[[], datetime],
-        *,
-        unwritable: Callable[[OSError], Refused],
-        broken: Callable[[ChainFault], Refused],
-    ) -> None:
-        self._path, self._head, self._clock = path, path.with_suffix(".head"), clock
-        self._unwritable, self._broken = unwritable, broken
+    code: str
+    field: str
+    name: str
+    without_it: str
+    then: str
+    mend: str
+
+
+class ChainedLog:
+    """path: the log's file, beside which lies the newest hash."""
+
+    def __init__(self, path: Path, clock: Callable[[], datetime], words: LogWords) -> None:
+        self._path, self._head, self._clock, self._words = path, path.with_suffix(".head"), clock, words
 
     def read(self) -> Chain:
         """Everything up to the first line that is not as it was written; lines missing at the end are a fault, too."""
@@ -58,11 +64,14 @@ class ChainedLog:
 
     @contextmanager
     def writing(self) -> Iterator[Writer]:
-        """Wait for other writers, of any process, and hold the log; half a line at its end is taken off."""
+        """Wait for other writers, of any process, and hold the log; half a line at its end is taken off.
+
+        Refused `<code>-unwritable` and `<code>-broken`.
+        """
         with self._locked() as file:
             chain = self.read()
             if chain.fault is not None:
-                raise self._broken(chain.fault)
+                raise self.broken(chain.fault)
             number, previous = len(chain.lines), chain.newest
 
             def append(body: Line) -> None:
@@ -75,6 +84,19 @@ class ChainedLog:
             if chain.torn:
                 os.ftruncate(file.fileno(), chain.whole)
             yield Writer(chain, append)
+
+    def broken(self, fault: ChainFault) -> Refused:
+        """The error of a log that is not as it was written."""
+        return self._refused("broken", "is not as it was written", self._words.mend, f"line {fault.line}: {fault.why}")
+
+    def _unwritable(self, error: OSError) -> Refused:
+        fix = f"Check that the site's cache is writable and its disk not full; {self._words.then}."
+        return self._refused("unwritable", "cannot be written", fix, f"{type(error).__name__}: {error}")
+
+    def _refused(self, which: str, fault: str, fix: str, local: str) -> Refused:
+        words = self._words
+        problem = f"{words.name} {fault}, so {words.without_it}."
+        return Refused(f"{words.code}-{which}", field=words.field, problem=problem, fix=fix, local=local)
 
     @contextmanager
     def _locked(self) -> Iterator[FileIO]:

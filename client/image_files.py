@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
+import zlib
 from pathlib import Path
 
 import SimpleITK as sitk
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
 from common.disk_faults import disk_faults
 
-__all__ = ["write_image"]
+__all__ = ["UNREADABLE", "write_image"]
 
 NIFTI_HEADER = 352
+UNREADABLE = (
+    *(RuntimeError, OSError, EOFError, ValueError, OverflowError, zlib.error),
+    *(ImageFileError, HeaderDataError, WrapStructError),
+)
+"""What SimpleITK and NiBabel raise for a file that is damaged or no image; found by tests/unit/test_fuzz_review.py."""
 
 
 def write_image(image: sitk.Image, path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import yaml
@@ -35,6 +37,9 @@ def small_protocol(**changes: object) -> Protocol:
     }
     return Protocol.model_validate(settings)
 
+
+Table = TypeVar("Table", TrainingTable, TestTable)
+Views = Sequence[TrainingCases] | Sequence[TestCases]
 
 OPEN_DOOR = {"min_cell": 0, "min_cases": 1, "rounding": 1}
 """Twelve invented cases have nothing to hide; tests/unit/test_egress.py has the rules."""
@@ -86,7 +91,8 @@ def write_site(
             "split": "test" if i % 4 >= 2 and i >= cases // 2 else "train",
         }
         rows.append(cells)
-        row = CaseRow(pseudonym, str(image.resolve()), str(image.resolve()), "", "", altered, None, *[""] * 5)
+        at = str(image.resolve())
+        row = CaseRow(pseudonym, at, at, "", "", altered, None, "", "", "", "", "")
         key = store.key(book.look_up(row, lambda r: f"{name}-{r.pseudonym}"), protocol.feature_fingerprint())
         signal = np.zeros(features)
         signal[:40] = 1.2 if altered else -1.2
@@ -106,8 +112,7 @@ def write_site(
     (home / "protocol.yaml").write_text(yaml.safe_dump(protocol.model_dump(mode="json")))
     site = home / "site.yaml"
     settings = {"name": name, "protocol": "protocol.yaml", "manifest": "manifest.csv", "ethics_id": "synthetic"}
-    settings["egress"] = OPEN_DOOR
-    site.write_text(yaml.safe_dump(settings))
+    site.write_text(yaml.safe_dump({**settings, "egress": OPEN_DOOR}))
     return site
 
 
@@ -116,7 +121,7 @@ def pool(federation: Federation) -> SiteCohort:
     parts = [load_cohort(open_site(path)) for _, path in sorted(federation.sites.items())]
     training, test = [p.training for p in parts], [p.test for p in parts]
 
-    def join(kind: type, views: list) -> object:
+    def join(kind: type[Table], views: Views) -> Table:
         tables = [v.table for v in views]
         return kind(
             tables[0].names,
@@ -124,10 +129,10 @@ def pool(federation: Federation) -> SiteCohort:
             np.concatenate([t.altered for t in tables]),
         )
 
-    def names(views: list) -> tuple[str, ...]:
+    def names(views: Views) -> tuple[str, ...]:
         return tuple(n for v in views for n in v.pseudonyms)
 
-    def maps(views: list) -> VisualMaps:
+    def maps(views: Views) -> VisualMaps:
         return VisualMaps(tuple(row for v in views for row in v.visual), views[0].visual.length)
 
     return SiteCohort(

@@ -49,7 +49,7 @@ class DeployedStudy:
 
     def __init__(self, root: Path, protocol: Protocol, sites: tuple[str, ...] = SITES, *, cases: int = 16) -> None:
         self.root, self.study = root, root / "study"
-        self._processes: dict[str, subprocess.Popen] = {}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
         door, superlink = free_ports(2)
         (root / "protocol.yaml").write_text(yaml.safe_dump(protocol.model_dump(mode="json")))
         self.address = f"localhost:{door}"
@@ -66,7 +66,7 @@ class DeployedStudy:
         """`fedmidline-study` for server, `fedmidline-site` for client."""
         return [sys.executable, "-c", f"from {side}.cli import main; main()", *map(str, words)]
 
-    def call(self, side: str, *words: object) -> subprocess.CompletedProcess:
+    def call(self, side: str, *words: object) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return subprocess.run(
             self.command(side, *words),

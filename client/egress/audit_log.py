@@ -14,11 +14,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from client.chained_log import ChainedLog, Line, Writer
-from common.errors import Refused
+from client.chained_log import ChainedLog, Line, LogWords, Writer
 from common.privacy.hash_chain import START, ChainFault
 
 __all__ = ["AuditLog", "AuditReport"]
+
+WORDS = LogWords(
+    code="audit-log",
+    field="egress",
+    name="The site's audit log",
+    without_it="nothing may leave",
+    then="the study then goes on",
+    mend="Run `fedmidline-site egress --verify`; find out who changed it, then move log and .head file aside together.",
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ class AuditLog:
     """One site's log; path: its file."""
 
     def __init__(self, path: Path, clock: Callable[[], datetime]) -> None:
-        self._log = ChainedLog(path, clock, unwritable=_unwritable, broken=_broken)
+        self._log = ChainedLog(path, clock, WORDS)
 
     def verify(self, known: str = "") -> AuditReport:
         """Read everything; the first line that is not as it was written is named, and lines missing at the end.
@@ -61,23 +69,3 @@ class AuditLog:
                 digest = hashlib.sha256(torn).hexdigest()
                 writer.append({"event": "repaired", "bytes": len(torn), "digest": digest})
             yield writer
-
-
-def _unwritable(error: OSError) -> Refused:
-    return Refused(
-        "audit-log-unwritable",
-        field="egress",
-        problem="The site's audit log cannot be written, so nothing may leave.",
-        fix="Check that the site's cache is writable and its disk not full; the study then goes on.",
-        local=f"{type(error).__name__}: {error}",
-    )
-
-
-def _broken(fault: ChainFault) -> Refused:
-    return Refused(
-        "audit-log-broken",
-        field="egress",
-        problem="The site's audit log is not as it was written, so nothing may leave.",
-        fix="Run `fedmidline-site egress --verify`; find out who changed it, then move log and .head file aside together.",
-        local=f"line {fault.line}: {fault.why}",
-    )

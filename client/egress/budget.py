@@ -21,12 +21,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from client.chained_log import ChainedLog, Line
+from client.chained_log import ChainedLog, Line, LogWords
 from common.errors import Refused
 from common.privacy.accounting import Accountant, GaussianEvent, epsilon_of, within
 from common.privacy.hash_chain import ChainFault
 
 __all__ = ["Booking", "Budget", "BudgetLimit", "BudgetReport", "Spending"]
+
+WORDS = LogWords(
+    code="privacy-ledger",
+    field="budget",
+    name="The site's privacy ledger",
+    without_it="nothing may be spent",
+    then="the study then goes on",
+    mend="Run `fedmidline-site budget`; find out who changed it, and restore log and .head file from a backup together.",
+)
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ class Budget:
     """One site's ledger; path: its file."""
 
     def __init__(self, path: Path, clock: Callable[[], datetime], limit: BudgetLimit) -> None:
-        self._log = ChainedLog(path, clock, unwritable=_unwritable, broken=_broken)
+        self._log = ChainedLog(path, clock, WORDS)
         self._limit = limit
 
     def book(self, spending: Spending) -> Booking:
@@ -156,24 +165,4 @@ def _spent(booking: Booking, before: float, limit: BudgetLimit) -> Refused:
         problem=f"Of epsilon {limit.epsilon:g} (delta {limit.delta:g}), {before:.2f} is spent, and the answer would cost more "
         "than is left.",
         fix="Stop here, add noise (privacy.record_level in the protocol), or ask the site for more: budget.epsilon in site.yaml.",
-    )
-
-
-def _unwritable(error: OSError) -> Refused:
-    return Refused(
-        "privacy-ledger-unwritable",
-        field="budget",
-        problem="The site's privacy ledger cannot be written, so nothing may be spent.",
-        fix="Check that the site's cache is writable and its disk not full; the study then goes on.",
-        local=f"{type(error).__name__}: {error}",
-    )
-
-
-def _broken(fault: ChainFault) -> Refused:
-    return Refused(
-        "privacy-ledger-broken",
-        field="budget",
-        problem="The site's privacy ledger is not as it was written, so nothing may be spent.",
-        fix="Run `fedmidline-site budget`; find out who changed it, and restore log and .head file from a backup together.",
-        local=f"line {fault.line}: {fault.why}",
     )

@@ -1,5 +1,8 @@
 """rules: what may leave, and what must be withheld or rounded first; the strictest of site and protocol holds.
 
+A reply passes `apply_rules`.  What is to leave masked passes `check_summand` before it is masked: the server reads the
+sum over sites only, so a site's single cells are nobody's to see, but how many cases it puts in is still its own affair.
+
     egress-message        the site's list does not name this message
     egress-undeclared     the message does not say what it tells, so nobody can judge it
     egress-label          counts by H3 status may not cross this site's border
@@ -23,11 +26,21 @@ import numpy as np
 from common.config.egress import EgressFloor, EgressSettings
 from common.errors import Refused
 from common.messages.base import Reply
+from common.privacy.disclosure import Disclosure
 from common.privacy.small_cells import round_to, small_cells, withheld_levels
 
-__all__ = ["RULES_VERSION", "EgressRules", "apply_rules", "check_message", "check_rounds", "check_size", "strictest"]
+__all__ = [
+    "RULES_VERSION",
+    "EgressRules",
+    "apply_rules",
+    "check_message",
+    "check_rounds",
+    "check_size",
+    "check_summand",
+    "strictest",
+]
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Raised whenever the same settings let something else out."""
 
 Kind = TypeVar("Kind", bound=Reply)
@@ -72,14 +85,7 @@ def apply_rules(action: str, reply: Kind, rules: EgressRules) -> Kind:
     check_message(action, rules)
     if rules.labels_stay:
         reply = _without_labels(action, reply)
-    tells = reply.discloses()
-    if tells is None:
-        raise _refused(
-            "egress-undeclared",
-            action,
-            "The message does not say what it tells about cases.",
-            "Give it a `discloses` in common/messages.",
-        )
+    tells = _told_by(action, reply)
     for field, counts in tells.counts.items():
         if small_cells(np.asarray(counts), min_cell=rules.min_cell, zeros=rules.zeros_disclosive):
             raise _refused(
@@ -88,16 +94,19 @@ def apply_rules(action: str, reply: Kind, rules: EgressRules) -> Kind:
                 "Counts are too small to leave the site.",
                 "Use fewer cells, add cases, or set egress.min_cell in the site's and the protocol's file.",
             )
-    for field, cases in tells.cases.items():
-        # A sum over no case tells of nobody.
-        if small_cells(np.asarray(cases), min_cell=rules.min_cases, zeros=False):
-            raise _refused(
-                "egress-few-cases",
-                f"{action}.{field}",
-                "Too few cases stand behind what would leave the site.",
-                "Add cases, or set egress.min_cases in the site's file.",
-            )
+    _check_cases(action, tells, rules)
     return reply.model_copy(update={field: _told(getattr(reply, field), rules) for field in tells.told})
+
+
+def check_summand(action: str, reply: Reply, rules: EgressRules) -> None:
+    """May this be masked and added to other sites'?  Refused egress-undeclared, egress-label, egress-few-cases.
+
+    Message, size and rounds are looked at when the masked reply leaves (client/egress/gate.py).
+    """
+    tells = _told_by(action, reply)
+    if rules.labels_stay and tells.by_label:
+        raise _labels_refused(action)
+    _check_cases(action, tells, rules)
 
 
 def check_message(action: str, rules: EgressRules) -> None:
@@ -133,19 +142,47 @@ def check_rounds(action: str, answered: int, rules: EgressRules) -> None:
         )
 
 
+def _told_by(action: str, reply: Reply) -> Disclosure:
+    tells = reply.discloses()
+    if tells is None:
+        raise _refused(
+            "egress-undeclared",
+            action,
+            "The message does not say what it tells about cases.",
+            "Give it a `discloses` in common/messages.",
+        )
+    return tells
+
+
+def _check_cases(action: str, tells: Disclosure, rules: EgressRules) -> None:
+    for field, cases in tells.cases.items():
+        # A sum over no case tells of nobody.
+        if small_cells(np.asarray(cases), min_cell=rules.min_cases, zeros=False):
+            raise _refused(
+                "egress-few-cases",
+                f"{action}.{field}",
+                "Too few cases stand behind what would leave the site.",
+                "Add cases, or set egress.min_cases in the site's file.",
+            )
+
+
 def _without_labels(action: str, reply: Kind) -> Kind:
     tells = reply.discloses()
     if tells is None or not tells.by_label:
         return reply
     bare = reply.without_labels()
     if bare is None:
-        raise _refused(
-            "egress-label",
-            action,
-            "Counts by H3 status may not leave the site.",
-            "Use a protocol that needs none here, such as a fixed signature, or set egress.cross_border: allow.",
-        )
+        raise _labels_refused(action)
     return bare
+
+
+def _labels_refused(action: str) -> Refused:
+    return _refused(
+        "egress-label",
+        action,
+        "Counts by H3 status may not leave the site.",
+        "Use a protocol that needs none here, such as a fixed signature, or set egress.cross_border: allow.",
+    )
 
 
 def _told(counts: tuple[int | None, ...], rules: EgressRules) -> tuple[int | None, ...]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import nibabel
-from nibabel.filebasedimages import ImageFileError
 
 from client.case import CaseRow
+from client.image_files import UNREADABLE
 from client.ingest.dicom.faults import refusal
 from client.ingest.dicom.read_dicom import DicomFolders
 from common.errors import InputError
@@ -79,7 +79,7 @@ def _nifti(row: CaseRow, field: str, path: Path) -> ImageLook:
         try:
             header = nibabel.load(path).header
             shape, zooms = header.get_data_shape(), header.get_zooms()
-        except (OSError, EOFError, ValueError, ImageFileError) as error:
+        except UNREADABLE as error:
             code, problem, fix = "image-unreadable", "An image cannot be read.", "Export it again."
             raise InputError(
                 code, case=row.pseudonym, field=field, problem=problem, fix=fix, local=type(error).__name__

@@ -8,9 +8,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import SimpleITK as sitk
-from nibabel.filebasedimages import ImageFileError
 
 from client.case import Case, CaseRow
+from client.image_files import UNREADABLE
 from client.ingest.dicom.choose import Candidate
 from client.ingest.dicom.faults import refusal
 from client.ingest.dicom.read_dicom import DicomFolders
@@ -100,7 +100,7 @@ def _load_image(row: CaseRow, field: str, path: Path) -> sitk.Image:
     try:
         finite = has_finite_voxels(path)
         image = sitk.ReadImage(str(path))
-    except (RuntimeError, OSError, EOFError, ValueError, ImageFileError) as error:
+    except UNREADABLE as error:
         raise _fault(
             row,
             field,

@@ -9,9 +9,9 @@ from typing import Any
 import nibabel
 import numpy as np
 import SimpleITK as sitk
-from nibabel.filebasedimages import ImageFileError
 from scipy import ndimage
 
+from client.image_files import UNREADABLE
 from client.review.compare import dice
 from client.review.reader_files import ReaderFiles
 from common.errors import InputError
@@ -60,13 +60,13 @@ def read_mask(path: Path, grid: sitk.Image, *, pseudonym: str) -> sitk.Image:
         if path.name.endswith((".nii", ".nii.gz")):
             np.asanyarray(nibabel.load(path).dataobj)  # ITK reads a truncated file as zeros, without a word
         image = reader.Execute()
-    except (RuntimeError, OSError, EOFError, ValueError, ImageFileError) as error:
+    except UNREADABLE as error:
         raise _fault(
             "mask-unreadable", pseudonym, "The mask cannot be read; it may be truncated.", "Save it again.", error
         ) from None
     array = sitk.GetArrayFromImage(image)
     values = np.unique(array)
-    if not set(values.tolist()) <= {0, 1}:
+    if array.ndim != 3 or array.dtype.kind == "c" or not set(values.tolist()) <= {0, 1}:
         raise _fault(
             "mask-not-binary",
             pseudonym,

@@ -10,12 +10,20 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from client.chained_log import ChainedLog, Line
+from client.chained_log import ChainedLog, Line, LogWords
 from client.review.events import EVENT, Event
-from common.errors import Refused
 from common.privacy.hash_chain import Chain, ChainFault
 
 __all__ = ["LogLine", "ReviewLog"]
+
+WORDS = LogWords(
+    code="review-log",
+    field="review log",
+    name="The review log",
+    without_it="nothing is decided",
+    then="then do it again",
+    mend="Restore the review folder of the cache from a backup; the log must not be edited.",
+)
 
 
 @dataclass(frozen=True)
@@ -32,11 +40,11 @@ class ReviewLog:
     """The file `log.jsonl` in the site's review folder."""
 
     def __init__(self, folder: Path, clock: Callable[[], datetime]) -> None:
-        self._log = ChainedLog(folder / "log.jsonl", clock, unwritable=_unwritable, broken=_broken)
+        self._log = ChainedLog(folder / "log.jsonl", clock, WORDS)
 
     def read(self) -> tuple[LogLine, ...]:
         """All events; Refused `review-log-broken` names the first line that does not fit."""
-        return _events(self._log.read())
+        return self._events(self._log.read())
 
     @contextmanager
     def writing(self) -> Iterator[tuple[tuple[LogLine, ...], Callable[[str, Event], None]]]:
@@ -49,37 +57,15 @@ class ReviewLog:
             def append(pseudonym: str, event: Event) -> None:
                 writer.append({"case": pseudonym, "event": event.model_dump(mode="json")})
 
-            yield _events(writer.chain), append
+            yield self._events(writer.chain), append
 
+    def _events(self, chain: Chain) -> tuple[LogLine, ...]:
+        if chain.fault is not None:
+            raise self._log.broken(chain.fault)
+        return tuple(map(self._parse, chain.lines))
 
-def _events(chain: Chain) -> tuple[LogLine, ...]:
-    if chain.fault is not None:
-        raise _broken(chain.fault)
-    return tuple(map(_parse, chain.lines))
-
-
-def _parse(line: Line) -> LogLine:
-    try:
-        return LogLine(line["number"], line["at"], line["case"], EVENT.validate_python(line["event"]))
-    except (KeyError, ValidationError):
-        raise _broken(ChainFault(line["number"], "it cannot be read")) from None
-
-
-def _unwritable(error: OSError) -> Refused:
-    return Refused(
-        "review-log-unwritable",
-        field="review log",
-        problem="The review log cannot be written, so nothing was decided.",
-        fix="Check that the site's cache is writable and its disk not full; then do it again.",
-        local=f"{type(error).__name__}: {error}",
-    )
-
-
-def _broken(fault: ChainFault) -> Refused:
-    return Refused(
-        "review-log-broken",
-        field="review log",
-        problem="The review log was changed after it was written.",
-        fix="Restore the review folder of the cache from a backup; the log must not be edited.",
-        local=f"line {fault.line}: {fault.why}",
-    )
+    def _parse(self, line: Line) -> LogLine:
+        try:
+            return LogLine(line["number"], line["at"], line["case"], EVENT.validate_python(line["event"]))
+        except (KeyError, ValidationError):
+            raise self._log.broken(ChainFault(line["number"], "it cannot be read")) from None

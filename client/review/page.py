@@ -29,6 +29,8 @@ ASSETS = {
 }
 IMAGES = {"t1ce.nii": "t1ce", "flair.nii": "flair", "mask.nii.gz": "mask"}
 LARGEST_BODY = 128 * 2**20
+MOST_DIGITS = 9
+"""Of a length; Python refuses to read thousands of them."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self' data: blob:; "
     "img-src 'self' data: blob:; font-src 'self' data:; worker-src 'self' blob:; form-action 'none'; "
@@ -114,12 +116,12 @@ def _handler(desk: Desk, token: str) -> type[BaseHTTPRequestHandler]:
             return rest[:-1]
 
         def _body(self) -> bytes | None:
-            length = int(self.headers.get("Content-Length") or 0)
-            if not 0 <= length <= LARGEST_BODY:
-                self.close_connection = True
-                self._reply(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "text/plain", b"")
-                return None
-            return self.rfile.read(length)
+            told = self.headers.get("Content-Length") or "0"
+            if told.isdecimal() and len(told) <= MOST_DIGITS and int(told) <= LARGEST_BODY:
+                return self.rfile.read(int(told))
+            self.close_connection = True
+            self._reply(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "text/plain", b"")
+            return None
 
         def _answer(self, act: Callable[[], dict[str, Any] | bytes]) -> None:
             try:
@@ -128,7 +130,7 @@ def _handler(desk: Desk, token: str) -> type[BaseHTTPRequestHandler]:
                 told = {"code": error.code, "problem": error.problem, "fix": error.fix, "local": error.local}
                 self._reply(HTTPStatus.CONFLICT, "application/json", json.dumps(told).encode())
                 return
-            except (ValueError, TypeError, KeyError, OSError):
+            except (ValueError, TypeError, KeyError, OSError, RecursionError):
                 traceback.print_exc(file=sys.stderr)
                 self._reply(HTTPStatus.BAD_REQUEST, "application/json", b'{"code": "request-malformed"}')
                 return

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import SimpleITK as sitk
-from nibabel.filebasedimages import ImageFileError
 
 from client.features.parameter_file import extract_with_parameters, read_parameters
 from client.features.radiomics import extract_radiomics
+from client.image_files import UNREADABLE
 from client.ingest.read_case import has_finite_voxels
 from common.catalogue import PAPER_SIGNATURE, SEQUENCES
 from common.config.radiomics import PRESET_NAMES, RadiomicsSettings
@@ -100,7 +100,7 @@ def _read(path: Path, name: str) -> sitk.Image:
     try:
         finite = not path.name.endswith((".nii", ".nii.gz")) or has_finite_voxels(path)
         image = sitk.ReadImage(str(path))
-    except (RuntimeError, OSError, EOFError, ValueError, ImageFileError) as error:
+    except UNREADABLE as error:
         raise _unreadable(name, path, error) from None
     if not finite:
         raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
 from client.image_files import write_image
+from client.ingest.dicom.header import DAMAGED
 from client.ingest.dicom.read_dicom import DicomFolders
 from client.ingest.manifest import read_manifest
 from client.review.dicom_seg import read_segmentation, write_segmentation
@@ -26,7 +28,7 @@ from client.tasks.review_case import finish_case, open_case
 from client.tasks.review_gate import reader_files
 from common.errors import InputError
 
-__all__ = ["export_dicom", "import_dicom"]
+__all__ = ["export_dicom", "import_dicom", "read_drawn"]
 
 
 def export_dicom(site: Site, pseudonym: str, path: Path) -> Path:
@@ -48,17 +50,38 @@ def import_dicom(
     """Finish a case with a DICOM SEG or RTSTRUCT that was drawn on its native T1CE; checked as any other mask."""
     case = open_case(site, pseudonym, reader).case
     sources = _sources(site, pseudonym)
-    grid, found = native_grid(sources, pseudonym=pseudonym), _read(path, pseudonym)
-    if found.get("Modality") == "SEG":
-        native = read_segmentation(found, sources, grid, pseudonym=pseudonym)
-    else:
-        frame = str(sources[0].get("FrameOfReferenceUID", ""))
-        native = read_structure(found, grid, frame=frame, region=region, pseudonym=pseudonym)
+    native = read_drawn(path, sources, native_grid(sources, pseudonym=pseudonym), region=region, pseudonym=pseudonym)
     mask = apply_native_edit(_automatic(site, case), native, _transform(site, case))
     with tempfile.TemporaryDirectory(prefix="returned-", dir=site.settings.cache / "review") as folder:
         drawn = Path(folder) / "mask.nii.gz"
         write_image(mask, drawn)
         return finish_case(site, pseudonym, reader=reader, edit=edit, minutes=minutes, note=note, mask=drawn)
+
+
+def read_drawn(path: Path, sources: Sequence[Dataset], grid: sitk.Image, *, region: str, pseudonym: str) -> sitk.Image:
+    """What was drawn on these images in another viewer, on their own grid.
+
+    InputError `dicom-unreadable` for a damaged file or another object, else as read_segmentation and read_structure.
+    """
+    try:
+        found = pydicom.dcmread(path)
+        kind = found.get("Modality")
+        if kind == "SEG":
+            return read_segmentation(found, sources, grid, pseudonym=pseudonym)
+        if kind == "RTSTRUCT":
+            frame = str(sources[0].get("FrameOfReferenceUID", ""))
+            return read_structure(found, grid, frame=frame, region=region, pseudonym=pseudonym)
+        told = f"modality {kind}"
+    except DAMAGED as error:  # pydicom reads a value when it is asked for, so each of these lines may meet one
+        told = f"{type(error).__name__}: {error}"
+    raise InputError(
+        "dicom-unreadable",
+        case=pseudonym,
+        field="DICOM file",
+        problem="The file is no DICOM SEG or RTSTRUCT, or it is damaged.",
+        fix="Export one of them from the viewer.",
+        local=f"{path}: {told}",
+    )
 
 
 def _sources(site: Site, pseudonym: str) -> list[Dataset]:
@@ -86,25 +109,6 @@ def _transform(site: Site, case: ReviewCase) -> sitk.Transform:
             field="prepared case",
             problem="The case was prepared without its way back to the native series.",
             fix="Run `fedmidline-site prepare` again after removing it from the cache.",
-        )
-    return found
-
-
-def _read(path: Path, pseudonym: str) -> Dataset:
-    try:
-        found = pydicom.dcmread(path)
-    except (OSError, pydicom.errors.InvalidDicomError) as error:
-        found, told = Dataset(), f"{path}: {error}"
-    else:
-        told = f"{path}: {found.get('Modality', 'no modality')}"
-    if found.get("Modality") not in ("SEG", "RTSTRUCT"):
-        raise InputError(
-            "dicom-unreadable",
-            case=pseudonym,
-            field="DICOM file",
-            problem="The file is neither a DICOM SEG nor an RTSTRUCT.",
-            fix="Export one of them from the viewer.",
-            local=told,
         )
     return found
 

@@ -26,7 +26,7 @@ class MaskedReply(Reply):
     blocks: Arrays
 
     def discloses(self) -> Disclosure:
-        """Nothing, one by one; what the sum tells is the consortium's to weigh."""
+        """Nothing, one by one: its cases were counted before (client/tasks/mask_sums.py), the sum is the consortium's."""
         return Disclosure()
 
 

@@ -87,8 +87,8 @@ def test_the_default_door_lets_secure_sums_out(tmp_path):
     """Where a table in the clear stays (tests/unit/test_egress.py), its masked summand leaves; the server's copy of it
     is noise and the log names what left.
     """
-    sizes = dict.fromkeys(SIZES, 48)
-    federation = _study(tmp_path, secure=True, sizes=sizes, default_door=True)
+    sizes, training = dict.fromkeys(SIZES, 48), {**TRAINING, "validation_fraction": 0}
+    federation = _study(tmp_path, secure=True, sizes=sizes, default_door=True, training=training)
 
     state = _run(federation)
 
@@ -98,6 +98,21 @@ def test_the_default_door_lets_secure_sums_out(tmp_path):
     summed = {action for action, (_, kind) in ANSWERS.items() if kind.sums} & set(by_action)
     assert {"moments", "contingency", "train_round", "evaluate"} == summed
     assert {"MaskedReply"} == {by_action[action] for action in summed}
+
+
+def test_a_site_with_too_few_cases_for_its_own_door_masks_tables_only(tmp_path):
+    """Cork trains on 9 and wants 10 behind a sum or an update; its own file says so, and the others go on without it."""
+    federation = _study(tmp_path, secure=True)
+    path = federation.sites["cork"]
+    path.write_text(path.read_text().replace("min_cases: 1", "min_cases: 10"))
+
+    state = _run(federation)
+
+    assert "completed with losses: cork" == state.status()
+    assert {"egress-few-cases"} == {e.codes.get("cork") for e in state.exchanges if e.action == "train_round"}
+    log = AuditLog(path.parent / "cache" / "egress" / "cork.jsonl", lambda: None).verify().lines
+    assert {"contingency", "evaluate"} == {line["action"] for line in log if line["kind"] == "MaskedReply"}
+    assert {"moments", "train_round"} == {line["action"] for line in log if line["kind"] == "Refusal"}
 
 
 def _watch(monkeypatch, seen: list[Reply]) -> None:

@@ -22,16 +22,20 @@ from client.app import app as client_app
 from client.cli import app as commands
 from client.egress.audit_log import AuditLog
 from client.egress.gate import Gate, Question
-from client.egress.rules import EgressRules, apply_rules, strictest
+from client.egress.rules import EgressRules, apply_rules, check_summand, strictest
 from client.site import open_site
 from client.tasks import evaluate, quantiles
+from client.tasks.mask_sums import mask_sums
 from common.config.egress import MESSAGES, EgressFloor, EgressSettings
 from common.errors import InputError, Refused
 from common.messages.base import Refusal, Reply
 from common.messages.combat import CombatReply
 from common.messages.contingency import ContingencyReply
 from common.messages.evaluate import EvaluateReply
-from common.messages.moments import MomentsReply
+from common.messages.harmoniser import Harmoniser
+from common.messages.masked import MaskedReply
+from common.messages.masking import Masking
+from common.messages.moments import MomentsReply, MomentsRequest
 from common.messages.qualify import QualifyReply
 from common.messages.quantiles import QuantilesReply, QuantilesRequest
 from common.messages.records import digest, from_records, is_refusal, size_in_bytes, to_records
@@ -161,6 +165,62 @@ def test_no_counts_by_label_cross_this_border():
     assert 40 == apply_rules("moments", _moments(40), rules).count
     with pytest.raises(Refused, match="egress-label"):
         apply_rules("contingency", ContingencyReply(site="s", counts=np.full((2, 3, 2), 20)), rules)
+
+
+MASKED = MaskedReply(site="s", session="0" * 32, shapes={}, blocks={})
+
+
+@pytest.mark.parametrize(
+    ("action", "reply", "code"),
+    [
+        ("moments", _moments(0), ""),
+        ("moments", _moments(10), ""),
+        ("moments", _moments(9), "egress-few-cases"),
+        ("train_round", _update(40, validation=3), "egress-few-cases"),
+        ("contingency", ContingencyReply(site="s", counts=np.full((2, 3, 2), 1)), ""),  # cells are the sum's
+        ("moments", Reply(site="s"), "egress-undeclared"),
+    ],
+)
+def test_what_stands_behind_a_summand_is_judged_and_its_cells_are_not(action, reply, code):
+    if code:
+        with pytest.raises(Refused, match=code):
+            check_summand(action, reply, DEFAULTS)
+    else:
+        check_summand(action, reply, DEFAULTS)
+
+
+def test_counts_by_label_cross_no_border_in_a_sum_either():
+    rules = _rules(cross_border="forbid_counts_by_h3")
+
+    check_summand("moments", _moments(40), rules)
+    with pytest.raises(Refused, match="egress-label"):
+        check_summand("contingency", ContingencyReply(site="s", counts=np.full((2, 3, 2), 20)), rules)
+
+
+def test_masked_rounds_count(tmp_path):
+    gate = Gate(_rules(most_rounds=1), AuditLog(tmp_path / "log.jsonl", _clock))
+
+    gate.release(Question("train_round", "p", "a", 1), MASKED)
+
+    with pytest.raises(Refused, match="egress-rounds"):
+        gate.release(Question("train_round", "p", "a", 2), MASKED)
+
+
+@pytest.mark.parametrize(("floor", "own"), [({"min_cases": 40}, {}), ({}, {"min_cases": 40})], ids=["protocol", "site"])
+def test_a_reply_that_the_door_would_keep_is_not_masked(tmp_path, floor, own):
+    """Before a secret of the sum is touched: there is none here, and nobody says so."""
+    federation = {"secure_aggregation": True, "min_sites": 3, "site_keys": dict.fromkeys("abc", "0" * 64)}
+    protocol = small_protocol(federation=federation, training={"encoding": "float32"}, egress=floor)
+    path = write_site(tmp_path, "a", protocol, 16, seed=1)
+    text = path.read_text()
+    path.write_text(text.replace("min_cases: 1", f"min_cases: {own['min_cases']}") if own else text)
+    masking = Masking(session="0" * 32, sealed={})
+    request = MomentsRequest(fingerprint="", harmoniser=Harmoniser(), masking=masking)
+
+    with pytest.raises(Refused, match="egress-few-cases"):
+        mask_sums(_moments(39), request, open_site(path))
+    with pytest.raises(Refused, match="sum-unknown"):
+        mask_sums(_moments(40), request, open_site(path))
 
 
 def test_the_strictest_of_site_and_protocol_holds():

@@ -358,8 +358,10 @@ def archives(draw):
             name = draw(st.sampled_from([
                 "../../etc/passwd", "/etc/passwd", f"b/{PLANTED}/x", "b/../../x", ".", "b", "b/case-1/mask.nii.gz",
                 "b//case-1/x", "\\\\x", "b/readings.csv", "b/seal.json", "b/case-1/..\\x", "", "./.",
+                "b/case-1/\0x", "b/../\0x",
             ]))  # fmt: skip
             member = tarfile.TarInfo(name)
+            member.pax_headers = {"path": name} if draw(st.booleans()) else {}  # where a name may hold NUL
             member.type = draw(
                 st.sampled_from([tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE])
             )

@@ -15,7 +15,13 @@ from pydicom.errors import InvalidDicomError
 
 from client.ingest.dicom.quiet import quiet
 
-__all__ = ["Frame", "Header", "read_header"]
+__all__ = ["DAMAGED", "Frame", "Header", "read_header"]
+
+DAMAGED = (
+    *(InvalidDicomError, OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, struct.error),
+    *(ArithmeticError, RuntimeError),
+)
+"""What pydicom raises for a damaged file, by where the damage lies: at once, or when a value is asked for."""
 
 TAGS = [
     "SOPClassUID",
@@ -150,8 +156,8 @@ def read_header(path: Path) -> Header | str:
             header = _header(path, dataset)
     except InvalidDicomError:
         return "not-dicom"
-    # pydicom raises any of these, by where the damage lies; a fault of ours would show in every file.
-    except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, struct.error, NotImplementedError):
+    # A fault of ours would show in every file.
+    except DAMAGED:
         return "unreadable-dicom"
     # A file that was cut off within its header reads without an error.
     return header if header.series_uid and header.instance_uid and header.class_uid else "unreadable-dicom"
