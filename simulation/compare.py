@@ -46,7 +46,7 @@ from simulation.partition import Partition
 from simulation.private_scale import rough_reference, with_private_scale
 from simulation.replica import Replica, deal, first_model, visual_moments
 
-__all__ = ["ARMS", "ArmResult", "compare"]
+__all__ = ["ARMS", "ArmResult", "compare", "scale_noise"]
 
 Scores = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -233,14 +233,18 @@ def _private(
     noise = {"noise_multiplier": 0.0} if target is None else {"target_epsilon": target}
     changed, statistics = small(_with_training(replica, **PRIVATE_TRAINING)), None
     if scale and target is not None:
-        multiplier = calibrate(target / 3, PRIVATE["delta"], 1.0, EXCHANGES)
-        statistics = rough_reference(changed.start, noise_multiplier=multiplier)
+        statistics = rough_reference(changed.start, noise_multiplier=scale_noise(target))
         start = with_private_scale(changed.start, changed.sites, statistics, seed=changed.protocol.seed)
         changed = replace(changed, start=start)
     asked = RecordLevelSettings.model_validate({**PRIVATE, **noise, "statistics": statistics})
     protocol = changed.protocol.model_copy(update={"privacy": PrivacySettings(record_level=asked)})
     run = federated_training(changed.sites, changed.start, protocol)
     return _Judged({"": _margins(run.model, changed)}, float(np.mean(run.bytes_up)))
+
+
+def scale_noise(target: float) -> float:
+    """Of both exchanges that a third of `target` pays for."""
+    return calibrate(target / 3, PRIVATE["delta"], 1.0, EXCHANGES)
 
 
 def _with_fixed_signature(replica: Replica) -> Replica:

@@ -8,11 +8,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from common.config.privacy import RecordLevelSettings
+from common.config.privacy import RecordLevelSettings, StatisticsSettings
 from common.config.protocol import Protocol
 from common.privacy.accounting import epsilon_of
 from server.reporting.privacy import told_without_noise
-from simulation.compare import EPSILONS, PRIVATE, PRIVATE_TRAINING, ArmResult
+from simulation.compare import EPSILONS, PRIVATE, PRIVATE_TRAINING, ArmResult, scale_noise
 from simulation.comparison import comparison
 
 __all__ = ["HEADS", "arms", "privacy_table"]
@@ -20,7 +20,7 @@ __all__ = ["HEADS", "arms", "privacy_table"]
 HEADS = {
     "channel means and radiomics": ("private", "channel_means"),
     "radiomics alone": ("private_radiomics", "radiomics_only"),
-    "channel means and the fixed signature, scale private, too": ("private_scale", "fixed_signature"),
+    "fixed signature and scale under noise, too": ("private_scale", "fixed_signature"),
 }
 """Small heads, with the arms' prefix and the arm of the plain study."""
 
@@ -44,7 +44,13 @@ def privacy_table(results: Sequence[ArmResult], protocol: Protocol, cases: int) 
         for target in (None, *TARGETS):
             name = f"{prefix}_{'inf' if target is None else f'{target:g}'}"
             rows.append(
-                {"head": head, "target": target, "clipped": True, **_spent(target, protocol), **_auc(seen, name, plain)}
+                {
+                    "head": head,
+                    "target": target,
+                    "clipped": True,
+                    **_spent(target, protocol, scale=prefix == "private_scale"),
+                    **_auc(seen, name, plain),
+                }
             )
     return {
         "delta": PRIVATE["delta"],
@@ -59,13 +65,15 @@ def privacy_table(results: Sequence[ArmResult], protocol: Protocol, cases: int) 
     }
 
 
-def _spent(target: float | None, protocol: Protocol) -> dict[str, Any]:
+def _spent(target: float | None, protocol: Protocol, *, scale: bool) -> dict[str, Any]:
+    """noise_multiplier: of the rounds; scale: the statistics are in epsilon, too."""
     if not target:
         return {"noise_multiplier": 0.0 if target is None else None, "epsilon_prv": target}
     training = protocol.training.model_copy(update=PRIVATE_TRAINING)
-    asked = RecordLevelSettings(**PRIVATE, target_epsilon=target)
-    event = asked.event(training, training.rounds)
-    return {"noise_multiplier": event.noise_multiplier, "epsilon_prv": epsilon_of([event], asked.delta)}
+    beside = StatisticsSettings(radiomics={}, visual=(), noise_multiplier=scale_noise(target)) if scale else None
+    asked = RecordLevelSettings(**PRIVATE, target_epsilon=target, statistics=beside)
+    events = [asked.event(training, training.rounds), *([] if beside is None else [beside.event()])]
+    return {"noise_multiplier": events[0].noise_multiplier, "epsilon_prv": epsilon_of(events, asked.delta)}
 
 
 def _auc(seen: dict[str, Any], name: str, plain: str) -> dict[str, Any]:
