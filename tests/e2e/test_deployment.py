@@ -166,13 +166,14 @@ def test_flowers_own_processes_may_die_too(deployed, undisturbed):
 
 def test_a_run_that_is_killed_is_begun_again_where_it_stood(deployed, undisturbed):
     begin_again(deployed)
+    lost = deployed.count("run-lost", "server")
     worker = stopped_in_round(deployed, 3)
     os.kill(deployed.server_app(), signal.SIGKILL)
     os.kill(worker, signal.SIGCONT)
 
     wait_until(lambda: finished(deployed))
 
-    assert deployed.count("run-lost", "server") == 1
+    assert deployed.count("run-lost", "server") > lost
     assert_as_undisturbed(deployed, undisturbed)
 
 

@@ -40,7 +40,7 @@ def test_a_large_log_is_put_aside_once(tmp_path, monkeypatch):
 
 def test_a_program_that_talks_without_end_fills_no_disk(tmp_path, monkeypatch):
     """It goes on writing to the file that it holds open."""
-    monkeypatch.setattr(event_log, "LARGEST_LOG", 50_000)
+    monkeypatch.setattr(event_log, "LARGEST_LOG", 5000)
     chatter = Program("a", ["/bin/sh", "-c", "while :; do echo 'INFO: nothing new'; sleep .0005; done"])
     keeper = Keeper([chatter], logs=tmp_path, tell=EventLog(tmp_path / "e.jsonl", echo=False))
     log, aside = tmp_path / "a.log", tmp_path / "a.old.log"
