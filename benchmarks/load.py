@@ -90,7 +90,9 @@ def _loaded(study: DeployedStudy, soak_minutes: float, sites: int) -> dict[str, 
             memory.append((time.monotonic() - begun, _mib(server)))
 
     while not studies or time.monotonic() - begun < 60 * soak_minutes:
-        exchanges = _one_study(study, look)
+        exchanges = _one_study(study, look, end=begun + 60 * soak_minutes if studies else float("inf"))
+        if exchanges is None:
+            break
         state_of_all = {status for exchange in exchanges for status in exchange.roster.values()}
         if state_of_all != {"contributed"}:
             raise SystemExit(f"a site did not contribute: {state_of_all}")
@@ -116,8 +118,8 @@ def _loaded(study: DeployedStudy, soak_minutes: float, sites: int) -> dict[str, 
     }
 
 
-def _one_study(study: DeployedStudy, look: Callable[[], None]) -> list[Exchange]:
-    """From its start to its end; its exchanges."""
+def _one_study(study: DeployedStudy, look: Callable[[], None], *, end: float) -> list[Exchange] | None:
+    """From its start to its end; its exchanges, None where the time was over first."""
     wait_until(lambda: not (study.study / WANTED).exists())
     for name in (CHECKPOINT, OUTCOME, PROGRESS):
         (study.study / name).unlink(missing_ok=True)
@@ -126,9 +128,11 @@ def _one_study(study: DeployedStudy, look: Callable[[], None]) -> list[Exchange]
 
     def ended() -> bool:
         look()
-        return (study.study / OUTCOME).exists()
+        return (study.study / OUTCOME).exists() or time.monotonic() > end
 
     wait_until(ended, PATIENCE_S)
+    if not (study.study / OUTCOME).exists():
+        return None
     outcome = json.loads((study.study / OUTCOME).read_text())
     if outcome["code"] != "finished":
         raise SystemExit(f"the study ended with {outcome}")
