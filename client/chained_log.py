@@ -83,6 +83,9 @@ class ChainedLog:
 
             if chain.torn:
                 os.ftruncate(file.fileno(), chain.whole)
+            if self._named_newest() != chain.newest:
+                # Killed between line and head; killed there once more, the head would be two lines behind.
+                self._name_newest(chain.newest)
             yield Writer(chain, append)
 
     def broken(self, fault: ChainFault) -> Refused:
@@ -111,7 +114,7 @@ class ChainedLog:
 
     def _missing_end(self, chain: Chain) -> ChainFault | None:
         """The head names the newest line, or, after a kill in between, the one before it."""
-        head = self._head.read_text(encoding="ascii", errors="replace").strip() if self._head.exists() else START
+        head = self._named_newest()
         last = chain.lines[-1]["previous"] if chain.lines else START
         if head in (chain.newest, last):
             return None
@@ -122,13 +125,26 @@ class ChainedLog:
         length = os.fstat(file.fileno()).st_size
         try:
             _write_all(file, text)
-            beside = self._head.with_suffix(".new")
-            with beside.open("wb", buffering=0) as head:
-                _write_all(head, found.encode())
-            beside.replace(self._head)
+            self._write_head(found)
         except OSError as error:
             os.ftruncate(file.fileno(), length)
             raise self._unwritable(error) from None
+
+    def _named_newest(self) -> str:
+        """What the head names."""
+        return self._head.read_text(encoding="ascii", errors="replace").strip() if self._head.exists() else START
+
+    def _name_newest(self, found: str) -> None:
+        try:
+            self._write_head(found)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _write_head(self, found: str) -> None:
+        beside = self._head.with_suffix(".new")
+        with beside.open("wb", buffering=0) as head:
+            _write_all(head, found.encode())
+        beside.replace(self._head)
 
 
 def _write_all(file: FileIO, data: bytes) -> None:

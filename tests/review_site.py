@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -108,4 +109,24 @@ def read_whole(site: Site, pseudonym: str, reader: str = "R1") -> ReviewCase:
     return accept_case(site, pseudonym, by=reader)
 
 
-__all__ = ["draw_more", "enter_all", "on_grid", "prepared_case", "read_whole", "write_review_site"]
+def site_file(site: Site) -> Path:
+    """What `write_review_site` returned."""
+    return site.settings.manifest.with_name("site.yaml")
+
+
+def unpack(path: Path) -> dict[str, bytes]:
+    """A bundle's files, by their paths in it."""
+    with tarfile.open(path) as archive:
+        return {m.name: archive.extractfile(m).read() for m in archive if m.isfile()}
+
+
+__all__ = [
+    "draw_more",
+    "enter_all",
+    "on_grid",
+    "prepared_case",
+    "read_whole",
+    "site_file",
+    "unpack",
+    "write_review_site",
+]

@@ -135,10 +135,9 @@ class Select(Phase):
         if pairs and progress.scores is not None:
             products = covariance.combine([covariance.Products(r.count, r.total) for r in pairs])
             return _choose_among(state, progress, covariance.correlation(products))
-        tables = {site: r.counts for site, r in replies.items() if isinstance(r, ContingencyReply)}
-        _require_same_cases(state, tables)
+        _require_same_cases(state, replies.get(ALL_SITES))
         edges = _edges(state, progress)
-        table = contingency.combine(list(tables.values()))
+        table = contingency.combine([r.counts for r in replies.values() if isinstance(r, ContingencyReply)])
         scores = mutual_information(table)
         if state.protocol.selection.method == "mutual_information":
             return _chosen(state, scores, edges, table=table)
@@ -179,17 +178,18 @@ def _edges(state: StudyState, progress: _Progress) -> Array:
     return edges_from_quantiles(selection.binning, quantiles.finish(progress.search), selection.bins)
 
 
-def _require_same_cases(state: StudyState, tables: Mapping[str, Array]) -> None:
-    """Edges are quantiles of the cases that qualified; a site whose cohort changed since would bend them."""
-    qualified = {site: sum(state.qualified[site].training_cases) for site in state.taking_part}
-    expected = {**qualified, ALL_SITES: sum(qualified.values())}
-    changed = [site for site, counts in tables.items() if int(counts[0].sum()) != expected[site]]
-    if changed:
+def _require_same_cases(state: StudyState, total: Reply | None) -> None:
+    """Edges are quantiles of the cases that qualified; cohorts that changed since would bend them.
+
+    total: of a secure sum.  In the clear `admit` has refused such a site by name; of a sum it could not tell, for a site
+    may have been missing.  Here all that take part are in it, for else the phase would have begun again (`fixed_roster`).
+    """
+    if isinstance(total, ContingencyReply) and int(total.counts[0].sum()) != training_cases(state, ALL_SITES):
         raise WireError(
             "cohort-changed",
             field="training cases",
-            site=", ".join(changed),
-            problem=f"Of {', '.join(changed)} other training cases were counted than had qualified.",
+            site=ALL_SITES,
+            problem="In the sum of all sites other training cases were counted than had qualified.",
             fix="Start the study anew in another folder, and leave the cohorts alone while it runs.",
         )
 

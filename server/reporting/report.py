@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from server.reporting.content import StudyContent
 from server.reporting.evaluation import evaluate_arm
@@ -22,7 +22,7 @@ from server.reporting.model_card import model_card
 from server.reporting.paper import DISCREPANCIES, LIMITATIONS, PRINTED
 from server.reporting.tables import bytes_table, participation_table, table_1, table_2
 
-__all__ = ["write_report"]
+__all__ = ["PAGES", "write_report"]
 
 SECTIONS: dict[str, Any] = {
     "ladder": [],
@@ -37,7 +37,8 @@ SECTIONS: dict[str, Any] = {
     "privacy": {},
 }
 """Sections that a report without cases leaves empty."""
-TEMPLATE = Path(__file__).parent / "template.html"
+PAGES = Path(__file__).parent
+"""Of template.html, and of style.css, which the page of attacks wears, too (simulation/attacks)."""
 
 
 def write_report(folder: Path, content: StudyContent, *, seed: int) -> dict[str, Any]:
@@ -195,12 +196,14 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def _html(content: StudyContent, report: dict[str, Any], figures: dict[str, bytes]) -> str:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(PAGES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["p"] = lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}"
     environment.filters["pc"] = lambda share: f"{100 * share:.1f} %"
     environment.filters["mb"] = lambda count: f"{count / 1e6:.2f} MB"
     images = {name: "data:image/png;base64," + base64.b64encode(png).decode() for name, png in figures.items()}
-    text: str = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    text: str = environment.get_template("template.html").render(
         r=report,
         images=images,
         sites=sorted({s for e in content.exchanges for s in e.roster}),

@@ -8,8 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from server.reporting.report import PAGES
 from simulation.attacks.differencing import attack_differences
 from simulation.attacks.gradient_inversion import attack_gradients
 from simulation.attacks.material import Material
@@ -20,7 +21,6 @@ from simulation.attacks.update_membership import attack_update_membership
 
 __all__ = ["QUICK", "USUAL", "Effort", "run_attacks", "write_attack_report"]
 
-TEMPLATE = Path(__file__).parent / "attacks.html"
 Effort = tuple[tuple[int, ...], int]
 """Sizes of the hospitals whose updates are inverted, and shadow models."""
 USUAL: Effort = ((1, 2, 16, 68), 16)
@@ -57,8 +57,15 @@ def write_attack_report(folder: Path, attacks: tuple[Attack, ...], *, source: st
         "passed": not any(attack.failed for attack in attacks),
         "attacks": [attack_json(attack) for attack in attacks],
     }
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(r=report)
+    # The style is the study's report's own.
+    environment = Environment(
+        loader=FileSystemLoader((Path(__file__).parent, PAGES)),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("attacks.html").render(r=report)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in (("attacks.json", json.dumps(report, indent=1, allow_nan=False)), ("attacks.html", page)):
         beside = folder / f".{name}.new"

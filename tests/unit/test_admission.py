@@ -10,6 +10,7 @@ from flwr.app import Array, Message
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.task_identity import TaskIdentity
 
+from common.errors import WireError
 from common.messages.anova import AnovaReply, AnovaRequest
 from common.messages.combat import CombatReply, CombatRequest
 from common.messages.contingency import ContingencyReply, ContingencyRequest
@@ -36,7 +37,7 @@ from server.phases.segment_evaluate import SegmentEvaluate
 from server.phases.select import Select
 from server.phases.stability import Stability
 from server.phases.train import Train
-from server.state import StudyState
+from server.state import ALL_SITES, StudyState
 from server.workflow import PHASES, _exchange
 from tests.builders import small_protocol
 
@@ -350,6 +351,16 @@ def test_an_answer_to_another_question_is_refused(question):
         return records
 
     assert refused(exchange(question, repeat)) == "answers-another-question"
+
+
+def test_a_cohort_of_another_size_is_found_in_a_secure_sum_once_all_sites_are_known_to_be_in_it():
+    """While the sum is asked for, a site may be missing."""
+    phase, request, kind, fields = QUESTIONS["contingency"]
+    total = kind(site=ALL_SITES, counts=fields["counts"].astype(np.int64) * 2)
+
+    assert total == phase.admit(STATE, request, total)
+    with pytest.raises(WireError, match="cohort-changed"):
+        phase.conclude(STATE, {ALL_SITES: total})
 
 
 @pytest.mark.parametrize("question", ["quantiles", "contingency"])

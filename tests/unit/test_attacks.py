@@ -12,6 +12,7 @@ from common.errors import InputError
 from common.messages.train_round import TrainRoundReply, TrainRoundRequest
 from common.messages.visual_moments import moments_digest
 from common.privacy.fixed_point import WEIGHTS, decode
+from server.reporting.report import PAGES
 from simulation.attacks.differencing import attack_differences, recovered
 from simulation.attacks.gradient_inversion import attack_gradients, guess_cases, resemblance
 from simulation.attacks.material import attacked_protocol, draw_material, material_of_replay, start_model, take
@@ -206,6 +207,7 @@ def test_the_report_holds_every_outcome_and_nothing_from_outside(tmp_path):
     assert report["passed"]
     assert "the &lt;door&gt;" in page
     assert "what remains" in page
+    assert (PAGES / "style.css").read_text().strip() in page
     assert "http" not in page
 
 

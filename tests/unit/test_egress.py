@@ -479,6 +479,28 @@ def test_a_kill_between_line_and_head_leaves_a_whole_log(tmp_path):
     assert (None, 5) == (log.verify().fault, len(log.verify().lines))
 
 
+def test_a_kill_between_line_and_head_twice_in_a_row_leaves_a_whole_log(tmp_path, monkeypatch):
+    class Killed(BaseException):
+        """Nothing catches it, as nothing catches SIGKILL."""
+
+    log, path, replace = _filled(tmp_path / "log.jsonl", lines=3), tmp_path / "log.jsonl", Path.replace
+    for lines in (3, 4):
+
+        def die_after_the_line(self, target, lines=lines):
+            if len(path.read_bytes().splitlines()) > lines:
+                raise Killed
+            return replace(self, target)
+
+        with monkeypatch.context() as dying:
+            dying.setattr(Path, "replace", die_after_the_line)
+            with pytest.raises(Killed):
+                _filled(path, lines=1)
+
+    assert (None, 5) == (log.verify().fault, len(log.verify().lines))
+    _filled(path, lines=1)
+    assert log.verify().fault is None
+
+
 WRITER = """
 import sys
 from datetime import UTC, datetime
