@@ -60,5 +60,7 @@ def test_the_page_sorts_filters_and_fetches_nothing(tmp_path: Path, browser):
     assert [] == [line for line in browser.get_log("browser") if line["level"] == "SEVERE"]
     told = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = [m["params"]["request"]["url"] for m in told if m["method"] == "Network.requestWillBeSent"]
-    assert {page.as_uri()} == {address for address in asked if not address.startswith(("data:", "chrome:", "chrome-untrusted:"))}
+    assert {page.as_uri()} == {
+        address for address in asked if not address.startswith(("data:", "chrome:", "chrome-untrusted:"))
+    }
     assert sitk.ReadImage(str(site.settings.cache / "pictures" / "case-00.jpg")).GetSize()[0] > 900
