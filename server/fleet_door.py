@@ -48,8 +48,8 @@ HOLD_S = 12.0
 """A SuperNode's patience is 30 s, and its signature is good for 300."""
 FASTEST_POLL_S, IDLE_POLL_S, POLLS_PER_S = 0.25, 1.0, 20.0
 AT_ONCE = 8
-"""Requests at the SuperLink.  Its database lets one write at a time, and one that waits five seconds ends in 500: with
-seventy hospitals that write together it did.
+"""Requests at the SuperLink.  Its database lets one write at a time and gives up on one that waits for five seconds; with
+seventy hospitals that wrote together a 500 came.
 """
 BUSY_S = 60.0
 """A site that had work so lately is likely to have more; between studies nobody is in a hurry."""
