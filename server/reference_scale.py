@@ -31,7 +31,7 @@ def with_reference(protocol: Protocol, model_folder: Path, *, noise_multiplier: 
             problem="The protocol has no record-level privacy, so its statistics carry no noise either.",
             fix="Add privacy.record_level with target_epsilon or noise_multiplier to the protocol.",
         )
-    model, about, _ = read_model(model_folder)
+    model, about, _ = read_model(model_folder, field="MODEL")
     if about.get("feature_fingerprint") != protocol.feature_fingerprint() or set(model.signature) != set(
         PAPER_SIGNATURE
     ):

@@ -213,10 +213,10 @@ def version_of(path: Path) -> tuple[Path, int]:
     return path, 0
 
 
-def read_model(path: Path) -> tuple[ModelState, dict[str, Any], Origin]:
+def read_model(path: Path, *, field: str) -> tuple[ModelState, dict[str, Any], Origin]:
     """The model there (as `version_of` finds it), what stands beside it, and where it is from.
 
-    InputError `model-unreadable`, `model-incomplete`, and those of a damaged release.
+    field: where the path was named.  InputError `model-unreadable`, `model-incomplete`, and those of a damaged release.
     """
     folder, version = version_of(path)
     try:
@@ -224,7 +224,7 @@ def read_model(path: Path) -> tuple[ModelState, dict[str, Any], Origin]:
     except OSError as error:
         raise InputError(
             "model-unreadable",
-            field="model",
+            field=field,
             problem="The released model cannot be read.",
             fix="Name a version's folder, a folder of releases, or a folder with model.safetensors and model.json.",
             local=f"{folder}: {type(error).__name__}",

@@ -30,7 +30,7 @@ def start_from(state: StudyState, path: Path) -> StudyState:
     ProtocolMismatch `release-differs` names what in the protocol does not fit the release; InputError
     `model-unreadable`, `model-incomplete` and those of server/releases.py.
     """
-    model, about, origin = read_model(path)
+    model, about, origin = read_model(path, field="start")
     _require_fit(state, model, about)
     features = state.protocol.radiomics.names()
     place = {name: i for i, name in enumerate(features)}

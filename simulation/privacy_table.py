@@ -70,6 +70,7 @@ def _spent(target: float | None, protocol: Protocol, *, scale: bool) -> dict[str
     if not target:
         return {"noise_multiplier": 0.0 if target is None else None, "epsilon_prv": target}
     training = protocol.training.model_copy(update=PRIVATE_TRAINING)
+    # Of the statistics only the noise counts here, not around which reference.
     beside = StatisticsSettings(radiomics={}, visual=(), noise_multiplier=scale_noise(target)) if scale else None
     asked = RecordLevelSettings(**PRIVATE, target_epsilon=target, statistics=beside)
     events = [asked.event(training, training.rounds), *([] if beside is None else [beside.event()])]

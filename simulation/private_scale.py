@@ -29,12 +29,12 @@ def with_private_scale(
     }
 
     def found(rows: Callable[[TrainingCases], Rows], reference: Reference) -> Moments:
-        def noise(exchange: int) -> Sequence[tuple[Rows, Noise]]:
+        def held(exchange: int) -> Sequence[tuple[Rows, Noise]]:
             return [(rows(sites[name]), noises[name, exchange].gaussian) for name in sorted(sites)]
 
-        sums = combine_sums([bounded_sums(values, reference, draw) for values, draw in noise(1)])
+        sums = combine_sums([bounded_sums(values, reference, draw) for values, draw in held(1)])
         mean = sums.total / sums.count
-        squares = combine_squares([bounded_squares(values, mean, reference, draw) for values, draw in noise(2)])
+        squares = combine_squares([bounded_squares(values, mean, reference, draw) for values, draw in held(2)])
         return finish_bounded(sums, squares, reference)
 
     radiomics, visual = references(settings, start.signature)

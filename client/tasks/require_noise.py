@@ -9,8 +9,12 @@ from common.errors import Refused
 
 __all__ = ["require_noise"]
 
-EXACT_SUMS = ("quantiles", "contingency", "anova", "covariance", "combat", "repeats")
-"""Over training cases and without noise; `moments` have their own."""
+NOISY = ("moments", "train_round")
+NOT_OF_TRAINING_CASES = (
+    *("qualify", "evaluate", "score_cells", "segment_evaluate"),
+    *("advertise_keys", "share_keys", "unmask"),
+)
+"""But for their number.  A message that stands in neither list stays, so that a new one is thought about."""
 
 
 def require_noise(action: str, site: Site) -> None:
@@ -26,7 +30,7 @@ def require_noise(action: str, site: Site) -> None:
             problem="The protocol promises record-level privacy, which training the segmentation network does not keep.",
             fix="Train the segmentation network under a protocol without privacy.record_level.",
         )
-    if asked.statistics is not None and action in EXACT_SUMS:
+    if asked.statistics is not None and action not in (*NOISY, *NOT_OF_TRAINING_CASES):
         raise Refused(
             "statistics-without-noise",
             site=site.settings.name,

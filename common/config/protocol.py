@@ -20,7 +20,7 @@ from common.config.modelling import (
     SplitSettings,
 )
 from common.config.preprocessing import PreprocessingSettings
-from common.config.privacy import PrivacySettings
+from common.config.privacy import PrivacySettings, RecordLevelSettings
 from common.config.radiomics import RadiomicsSettings
 from common.config.segmentation import SegmentationSettings
 from common.config.training import TrainingSettings
@@ -89,12 +89,12 @@ class Protocol(Settings):
         if self.federation.secure_aggregation:
             self._require_sums_only()
         if self.privacy.record_level is not None:
-            self._require_bounded_cases()
+            self._require_bounded_cases(self.privacy.record_level)
         if self.privacy.site_level is not None:
             self._require_bounded_sites()
         return self
 
-    def _require_bounded_cases(self) -> None:
+    def _require_bounded_cases(self, asked: RecordLevelSettings) -> None:
         """Under record-level privacy nothing of the training may tell of a case but by its clipped gradient."""
         training, weights = self.training, self.visual.length * self.head.hidden
         needs = {
@@ -117,8 +117,8 @@ class Protocol(Settings):
             "harmonisation.method none: a site's own fit moves every case's features with each other's, so that clipping "
             "one case's gradient does not bound its influence": self.harmonisation.method == "none",
         }
-        statistics = self.privacy.record_level.statistics if self.privacy.record_level is not None else None
-        if statistics is not None:
+        if asked.statistics is not None:
+            statistics = asked.statistics
             scaled = 0 if self.visual.variant == "none" else self.visual.length
             needs |= {
                 "selection.method fixed_signature beside statistics: 1,702 features are too many to be selected from under "

@@ -12,7 +12,8 @@ Guarantee: each exchange is one Gaussian mechanism of the stated noise multiplie
 of cases is taken as public.
 How far from pooled: with noise multiplier z, S sites and n cases the mean is off by about
 z L sqrt(2 d S) / n reference deviations (d = 19, z = 4, L = 1.5, three sites, 204 cases: 0.3), the variance by sqrt(3)
-times that; cases that were cut draw both towards the reference.  A tiny noise and a large L give the exact moments
+times that; cases that were cut draw the mean towards the reference
+and make the deviation smaller.  A tiny noise and a large L give the exact moments
 (tests/laws/test_bounded_moments.py).
 Source: the clipped sums of DP-SGD (Abadi et al. 2016), here of features instead of gradients.
 """

@@ -101,7 +101,7 @@ def main() -> None:
     arguments.add_argument("--work", type=Path, default=ROOT / "runs" / "docker", help="scratch, about 6 GB")
     arguments.add_argument("--keep", action="store_true", help="leave engine and images for the next call")
     arguments.add_argument(
-        "--quick", action="store_true", help="without killed containers and full disks: four minutes less"
+        "--quick", action="store_true", help="without killed containers and full disks: five minutes less"
     )
     options = arguments.parse_args()
     if not (ROOT / "docker" / "wheelhouse" / "requirements.txt").exists():

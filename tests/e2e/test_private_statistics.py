@@ -14,6 +14,7 @@ from client.app import app as client_app
 from client.site import open_site
 from client.tasks import moments
 from client.tasks.load_cohort import load_cohort
+from client.tasks.require_noise import require_noise
 from common.catalogue import PAPER_SIGNATURE
 from common.config.parse import parse_settings
 from common.config.protocol import Protocol
@@ -25,7 +26,7 @@ from common.messages.harmoniser import Harmoniser
 from common.messages.moments import MomentsRequest
 from common.messages.records import from_records, to_records
 from common.messages.segment_round import SegmentRoundRequest
-from common.privacy.accounting import GaussianEvent, epsilon_of
+from common.privacy.accounting import epsilon_of
 from server.cli import app
 from server.reporting.model_files import write_model
 from server.reporting.privacy import privacy_view
@@ -225,6 +226,34 @@ def test_a_server_that_asks_for_sums_without_noise_gets_nothing(study, kind):
     assert from_records(reply.content, Refusal).code == expected
 
 
+def test_a_message_nobody_has_thought_about_stays(study):
+    federation, _ = study
+
+    with pytest.raises(Refused, match="statistics-without-noise"):
+        require_noise("tomorrows_sums", open_site(federation.sites["bern"]))
+
+
+def test_a_reference_that_is_not_there_is_named_as_it_was_given(tmp_path):
+    plain = tmp_path / "plain.yaml"
+    protocol = small_protocol(**FIXED, privacy={"record_level": PRIVATE})
+    plain.write_text(yaml.safe_dump(protocol.model_dump(mode="json")))
+
+    words = ["reference", str(tmp_path / "nowhere"), "--protocol", str(plain), "--out", str(tmp_path / "o")]
+    fault = CliRunner().invoke(app, words).exception
+
+    assert (getattr(fault, "code", ""), getattr(fault, "field", "")) == ("model-unreadable", "MODEL")
+
+
+def test_a_protocol_without_privacy_has_no_private_statistics(public, tmp_path):
+    plain = tmp_path / "plain.yaml"
+    plain.write_text(yaml.safe_dump(small_protocol(**FIXED).model_dump(mode="json")))
+
+    words = ["reference", str(public), "--protocol", str(plain), "--out", str(tmp_path / "o")]
+    fault = CliRunner().invoke(app, words).exception
+
+    assert getattr(fault, "code", "") == "privacy-absent"
+
+
 def test_a_model_of_other_features_is_no_reference(public, tmp_path):
     plain = tmp_path / "plain.yaml"
     other = small_protocol(**FIXED, privacy={"record_level": PRIVATE}, preprocessing={"spacing_mm": 2.0})
@@ -235,14 +264,3 @@ def test_a_model_of_other_features_is_no_reference(public, tmp_path):
     assert result.exit_code != 0
     assert not (tmp_path / "o").exists()
     assert getattr(result.exception, "code", "") == "reference-differs"
-
-
-def test_noise_events_of_full_samples_need_no_opacus():
-    """The closed form is Opacus' own."""
-    from opacus.accountants.analysis import rdp
-
-    orders = [2, 5, 40]
-    theirs = rdp.compute_rdp(q=1.0, noise_multiplier=4.0, steps=2, orders=orders)
-
-    np.testing.assert_allclose([2 * order / (2 * 4.0**2) for order in orders], theirs)
-    assert epsilon_of([GaussianEvent(4.0, 1.0, 2)], 1e-4, "rdp") == pytest.approx(1.24, abs=0.3)

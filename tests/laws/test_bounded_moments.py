@@ -73,20 +73,22 @@ def test_no_case_moves_both_groups_together_by_more_than_one(seed, spread, large
         assert max(influence) == pytest.approx(1.0, rel=1e-6)
 
 
-def test_the_noise_is_as_loud_as_stated():
-    """Over 600 keys, on no case at all: a group of 20 features, two groups, multiplier 4, L 1.5."""
+@pytest.mark.parametrize("squares", [False, True], ids=["sums", "squares"])
+def test_the_noise_is_as_loud_as_stated(squares):
+    """Over 600 keys, on no case at all: a group of 20 features, two groups, multiplier 4, L 1.5; sqrt(3) more of squares."""
     _, reference = references(asked(), NAMES)
     assert reference is not None
     nobody = np.zeros((0, CHANNELS))
 
-    drawn = np.array(
-        [
-            bounded_sums(nobody, reference, NoiseStream(bytes([*k.to_bytes(2, "big")] * 16)).gaussian).total
-            for k in range(600)
-        ]
-    )
+    def told(key: int) -> np.ndarray:
+        noise = NoiseStream(key.to_bytes(2, "big") * 16).gaussian
+        if squares:
+            return bounded_squares(nobody, reference.mean, reference, noise).total / 0.1**2
+        return bounded_sums(nobody, reference, noise).total / 0.1
 
-    expected = 4.0 * math.sqrt(2) * 1.5 * math.sqrt(CHANNELS) * 0.1
+    drawn = np.array([told(key) for key in range(600)])
+
+    expected = 4.0 * math.sqrt(2) * 1.5 * math.sqrt((3 if squares else 1) * CHANNELS)
     assert drawn.std() == pytest.approx(expected, rel=0.03)
     assert abs(drawn.mean()) < 4 * expected / math.sqrt(drawn.size)
 
