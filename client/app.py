@@ -36,6 +36,7 @@ from client.tasks import (
     share_keys,
     train_round,
     unmask,
+    votes,
 )
 from client.tasks.mask_sums import mask_sums
 from client.tasks.open_gate import open_gate
@@ -60,6 +61,7 @@ from common.messages.segment_round import SegmentRoundRequest
 from common.messages.share_keys import ShareKeysRequest
 from common.messages.train_round import TrainRoundRequest
 from common.messages.unmask import UnmaskRequest
+from common.messages.votes import VotesRequest
 
 __all__ = ["app"]
 
@@ -160,6 +162,11 @@ def _require_protocol(request: Request, site: Site) -> None:
 @app.query("qualify")
 def _qualify(message: Message, context: Context) -> Message:
     return _handle(message, context, QualifyRequest, qualify.answer)
+
+
+@app.query("votes")
+def _votes(message: Message, context: Context) -> Message:
+    return _handle(message, context, VotesRequest, votes.answer)
 
 
 @app.query("combat")

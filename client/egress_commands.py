@@ -126,12 +126,15 @@ def budget(site: SiteFile, as_json: AsJson = False) -> None:
 
 
 def _spent_table(lines: list[dict[str, Any]]) -> Table:
-    table = Table("", "time", "study", "round", "noise", "rate", "steps", "epsilon so far", title="What was spent")
+    table = Table("", "time", "study", "answer", "round", "how", "epsilon so far", title="What was spent")
     for line in lines:
         mechanism = line["mechanism"]
+        if "picks" in mechanism:
+            how = f"{mechanism['picks']} picks at epsilon {mechanism['epsilon']:g}"
+        else:
+            how = f"noise {mechanism['noise_multiplier']:.3f}, rate {mechanism['sampling_rate']:g}, steps {mechanism['steps']}"
         table.add_row(
-            str(line["number"]), line["at"], line["study"], str(line["round"]), f"{mechanism['noise_multiplier']:.3f}",
-            f"{mechanism['sampling_rate']:g}", str(mechanism["steps"]), f"{line['epsilon']:.2f}",
+            str(line["number"]), line["at"], line["study"], line["action"], str(line["round"]), how, f"{line['epsilon']:.2f}"
         )  # fmt: skip
     return table
 

@@ -11,11 +11,12 @@ from rich.table import Table
 from common.command import new_command, run_command, say
 from common.config.parse import parse_settings
 from common.config.preprocessing import LANDMARK_PERCENTILES
+from common.config.privacy import VotesSettings
 from common.config.protocol import Protocol
 from common.errors import InputError
 from common.privacy.accounting import epsilon_of
 from server.checkpoint import CHECKPOINT, load_checkpoint
-from server.reference_scale import with_reference
+from server.reference_scale import with_candidates, with_reference
 from server.release_commands import lineage, release
 from server.reporting.content import StudyContent
 from server.reporting.evaluation import retraining_view, server_view
@@ -109,24 +110,40 @@ def landmarks(
 @app.command()
 def reference(
     model: Annotated[
-        Path, typer.Argument(help="a release, or the model folder of a report, of public or simulated cases")
+        Path,
+        typer.Argument(
+            help="of public or simulated cases: a release, or the model folder of a report; for --votes, a study's folder"
+        ),
     ],
     protocol: Annotated[Path, typer.Option(help="a protocol with privacy.record_level")],
     out: Annotated[Path, typer.Option(help="the protocol to write: the same, with private statistics")],
     noise_multiplier: Annotated[float, typer.Option(min=0.01, help="of each of the two exchanges")] = 4.0,
+    votes: Annotated[
+        bool, typer.Option("--votes", help="let the sites vote on the signature; else it is the paper's")
+    ] = False,
+    picks: Annotated[int, typer.Option(min=1, help="with --votes: features that each site names")] = 7,
+    pick_epsilon: Annotated[float, typer.Option(min=0.001, max=100, help="with --votes: of each of them")] = 0.5,
+    candidates: Annotated[int, typer.Option(min=1, help="with --votes: the best of the study's features")] = 200,
     as_json: AsJson = False,
 ) -> None:
-    """Let the features' scale be found with differential privacy, around the scale of a model that anybody may know.
+    """Let the features' scale, and with --votes the signature, be found with differential privacy, around what anybody may
+    know of other cases.
 
     Example: fedmidline-study reference public/report/model --protocol protocol.yaml --out protocol-private.yaml
     """
     text = protocol.read_text(encoding="utf-8") if protocol.is_file() else ""
     settings = parse_settings(Protocol, text, source=protocol.name)
-    private = with_reference(settings, model, noise_multiplier=noise_multiplier)
+    if votes:
+        rules = VotesSettings(picks=picks, epsilon=pick_epsilon)
+        private = with_candidates(
+            settings, model, noise_multiplier=noise_multiplier, votes=rules, candidates=candidates
+        )
+    else:
+        private = with_reference(settings, model, noise_multiplier=noise_multiplier)
     written = parse_settings(Protocol, private, source=out.name)
     _write(out, private)
     asked = written.privacy.record_level
-    spent = 0.0 if asked is None or asked.statistics is None else epsilon_of([asked.statistics.event()], asked.delta)
+    spent = 0.0 if asked is None or asked.statistics is None else epsilon_of(asked.statistics.events(), asked.delta)
     result = {"protocol": str(out), "fingerprint": written.fingerprint(), "epsilon_of_statistics": spent}
     say(result, f"{out}: the statistics spend epsilon {spent:.2f}", as_json=as_json)
 

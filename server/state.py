@@ -61,7 +61,8 @@ class FeatureMoments(_Value):
 class Selection(_Value):
     """The signature in rank order.
 
-    scores: every feature's, in catalogue order: mutual information in nats, or F where the protocol says anova_f.
+    scores: every feature's, in catalogue order: mutual information in nats; F where the protocol says anova_f; the sites'
+        points where they voted.
     edges: (features, bins - 1) it was counted over.  ties: features of equal score at the cut, decided by name.
     smallest_bin: fewest training cases in a bin of a signature feature; one_class_bins: bins of signature features with
         cases of one class only; None without a table.

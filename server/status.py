@@ -22,7 +22,7 @@ from common.errors import StudyError
 from common.metrics import roc_cells
 from common.metrics.score_cells import ScoreCells
 from common.metrics.score_histogram import cells_of
-from common.privacy.accounting import epsilon_of
+from common.privacy.accounting import Event, epsilon_of
 from server.checkpoint import CHECKPOINT, load_checkpoint
 from server.deployment import read_outcome
 from server.state import StudyState
@@ -166,16 +166,17 @@ def _spent(state: StudyState) -> dict[str, Any]:
     """Of the finished rounds and of private statistics, by the quick accountant; what others spent on the same cases
     stands in sites' ledgers.
     """
-    privacy, rounds, found = state.protocol.privacy, state.rounds_done, {}
+    privacy, rounds = state.protocol.privacy, state.rounds_done
+    found: dict[str, tuple[list[Event], float, float | None]] = {}
     asked = privacy.record_level
     if asked is not None:
-        events = [asked.event(state.protocol.training, rounds)] if rounds else []
+        events: list[Event] = [asked.event(state.protocol.training, rounds)] if rounds else []
         if asked.statistics is not None and state.moments is not None and state.origin is None:
-            events.append(asked.statistics.event())
+            events.extend(asked.statistics.events())
         found["case"] = (events, asked.delta, privacy.epsilon_limit)
     if privacy.site_level is not None:
-        events = [site_level_event(privacy.site_level, rounds)] if rounds else []
-        found["site"] = (events, privacy.site_level.delta, None)
+        hidden: list[Event] = [site_level_event(privacy.site_level, rounds)] if rounds else []
+        found["site"] = (hidden, privacy.site_level.delta, None)
     told = {}
     for level, (events, delta, limit) in found.items():
         epsilon = epsilon_of(events, delta, "rdp")

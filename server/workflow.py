@@ -35,6 +35,7 @@ from common.messages.segment_round import SegmentRoundReply
 from common.messages.share_keys import ShareKeysReply
 from common.messages.train_round import TrainRoundReply
 from common.messages.unmask import UnmaskReply
+from common.messages.votes import VotesReply
 from server.checkpoint import save_checkpoint
 from server.fold import FoldedReplies
 from server.phases.base import Phase
@@ -47,18 +48,20 @@ from server.phases.segment_evaluate import SegmentEvaluate
 from server.phases.select import Select
 from server.phases.stability import Stability
 from server.phases.train import Train
+from server.phases.vote import Vote
 from server.secure_exchange import secure_exchange
 from server.state import ALL_SITES, Exchange, SiteStatus, StudyState
 
 __all__ = ["PHASES", "run_study", "wait_for_sites"]
 
 PHASES: dict[Trains, tuple[Phase, ...]] = {
-    "classifier": (Qualify(), Harmonise(), Stability(), Select(), Baseline(), Train(), Evaluate()),
+    "classifier": (Qualify(), Vote(), Harmonise(), Stability(), Select(), Baseline(), Train(), Evaluate()),
     "segmentation": (Qualify(), Segment(), SegmentEvaluate()),
 }
 
 ANSWERS: dict[str, tuple[str, type[Reply]]] = {
     "qualify": ("query", QualifyReply),
+    "votes": ("query", VotesReply),
     "combat": ("query", CombatReply),
     "moments": ("query", MomentsReply),
     "quantiles": ("query", QuantilesReply),

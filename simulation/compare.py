@@ -31,7 +31,7 @@ from client.tasks.load_cohort import load_cohort
 from client.training.personal import personalised
 from client.training.score import safety_margins
 from client.visual_maps import VisualMaps
-from common.config.privacy import EXCHANGES, PrivacySettings, RecordLevelSettings
+from common.config.privacy import EXCHANGES, PrivacySettings, RecordLevelSettings, VotesSettings
 from common.config.protocol import Protocol
 from common.config.training import Encoding, StrategyName
 from common.config.visual import VisualSettings
@@ -39,14 +39,14 @@ from common.errors import ConfigError
 from common.messages.model import ModelState
 from common.metrics.roc import auc
 from common.networks.fused_head import initial_weights
-from common.privacy.accounting import calibrate
+from common.privacy.accounting import calibrate, calibrate_choice
 from simulation.federated_training import federated_training
 from simulation.journal import Journal
 from simulation.partition import Partition
-from simulation.private_scale import rough_reference, with_private_scale
+from simulation.private_statistics import rough_reference, with_private_statistics
 from simulation.replica import Replica, deal, first_model, visual_moments
 
-__all__ = ["ARMS", "ArmResult", "compare", "scale_noise"]
+__all__ = ["ARMS", "ArmResult", "compare", "statistics_noise"]
 
 Scores = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -136,7 +136,8 @@ def _with_training(replica: Replica, **training: Any) -> Replica:
 
 def _federated(replica: Replica, **training: Any) -> _Judged:
     changed = _with_training(replica, **training)
-    run = federated_training(changed.sites, changed.start, changed.protocol)
+    start = with_private_statistics(changed.start, changed.sites, changed.protocol)
+    run = federated_training(changed.sites, start, changed.protocol)
     return _Judged({"": _margins(run.model, changed)}, float(np.mean(run.bytes_up)))
 
 
@@ -221,30 +222,43 @@ def _with_channel_means(replica: Replica) -> Replica:
 
 
 def _private(
-    replica: Replica, *, target: float | None, small: Callable[[Replica], Replica], scale: bool = False
+    replica: Replica,
+    *,
+    target: float | None,
+    small: Callable[[Replica], Replica],
+    scale: bool = False,
+    vote: bool = False,
 ) -> _Judged:
     """DP-SGD on a small head, for all rounds to spend at most `target`; None clips, and adds no noise; 0 does not train.
 
-    scale: a third of the target is for the features' scale.
+    scale: a third of the target is for the features' scale; vote: and another third for the signature's choice.
     """
     if target == 0:
         changed = small(replica)
         return _Judged({"": _margins(changed.start, changed)})
     noise = {"noise_multiplier": 0.0} if target is None else {"target_epsilon": target}
     changed, statistics = small(_with_training(replica, **PRIVATE_TRAINING)), None
-    if scale and target is not None:
-        statistics = rough_reference(changed.start, noise_multiplier=scale_noise(target))
-        start = with_private_scale(changed.start, changed.sites, statistics, seed=changed.protocol.seed)
-        changed = replace(changed, start=start)
+    if scale and (target is not None or vote):
+        names = changed.training.table.names if vote else changed.start.signature
+        statistics = rough_reference(changed.training, names, **statistics_noise(target, vote=vote))
     asked = RecordLevelSettings.model_validate({**PRIVATE, **noise, "statistics": statistics})
     protocol = changed.protocol.model_copy(update={"privacy": PrivacySettings(record_level=asked)})
-    run = federated_training(changed.sites, changed.start, protocol)
+    start = with_private_statistics(changed.start, changed.sites, protocol)
+    run = federated_training(changed.sites, start, protocol)
     return _Judged({"": _margins(run.model, changed)}, float(np.mean(run.bytes_up)))
 
 
-def scale_noise(target: float) -> float:
-    """Of both exchanges that a third of `target` pays for."""
-    return calibrate(target / 3, PRIVATE["delta"], 1.0, EXCHANGES)
+def statistics_noise(target: float | None, *, vote: bool) -> dict[str, Any]:
+    """Settings of private statistics of which a third of `target` pays for the scale, and another third for votes; None:
+    hardly any noise.
+    """
+    if target is None:
+        return {"noise_multiplier": 0.01, "votes": VotesSettings(epsilon=100) if vote else None}
+    found: dict[str, Any] = {"noise_multiplier": calibrate(target / 3, PRIVATE["delta"], 1.0, EXCHANGES)}
+    if vote:
+        picks = VotesSettings().picks
+        found["votes"] = VotesSettings(picks=picks, epsilon=calibrate_choice(target / 3, PRIVATE["delta"], picks))
+    return found
 
 
 def _with_fixed_signature(replica: Replica) -> Replica:
@@ -313,11 +327,14 @@ ARMS: dict[str, Arm] = {
     **{name: partial(_federated, encoding=name) for name in get_args(Encoding)},
     "fixed_signature": lambda replica: _federated(_with_fixed_signature(replica)),
     **{
-        f"private{kind}_{word}": partial(_private, target=target, small=small, scale=kind == "_scale")
+        f"private{kind}_{word}": partial(
+            _private, target=target, small=small, scale=kind in {"_scale", "_votes"}, vote=kind == "_votes"
+        )
         for kind, small in (
             ("", _with_channel_means),
             ("_radiomics", _with_no_map),
             ("_scale", _with_fixed_signature),
+            ("_votes", _with_channel_means),
         )
         for word, target in [("inf", None), ("0", 0.0), *((f"{epsilon:g}", epsilon) for epsilon in EPSILONS)]
     },

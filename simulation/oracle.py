@@ -45,10 +45,11 @@ class Oracle:
 
 
 def pooled_start(training: TrainingCases, protocol: Protocol, *, repeats: np.ndarray[Any, Any] | None = None) -> Oracle:
-    """Standardised and selected, with the study's first weights.
+    """Standardised and selected (`votes` by mutual information), with the study's first weights.
 
     repeats: (training cases, repetitions, features), where the protocol admits stable features only.
     """
+    protocol = protocol.model_copy(update={"selection": protocol.selection.without_noise()})
     scaler = StandardScaler().fit(training.table.values)
     scores = _scores(training.table, protocol)
     signature = _signature(training.table, scores, protocol, _stable(repeats, protocol))

@@ -12,7 +12,7 @@ from common.config.privacy import RecordLevelSettings, StatisticsSettings
 from common.config.protocol import Protocol
 from common.privacy.accounting import epsilon_of
 from server.reporting.privacy import told_without_noise
-from simulation.compare import EPSILONS, PRIVATE, PRIVATE_TRAINING, ArmResult, scale_noise
+from simulation.compare import EPSILONS, PRIVATE, PRIVATE_TRAINING, ArmResult, statistics_noise
 from simulation.comparison import comparison
 
 __all__ = ["HEADS", "arms", "privacy_table"]
@@ -21,6 +21,7 @@ HEADS = {
     "channel means and radiomics": ("private", "channel_means"),
     "radiomics alone": ("private_radiomics", "radiomics_only"),
     "fixed signature and scale under noise, too": ("private_scale", "fixed_signature"),
+    "voted signature and scale under noise, too": ("private_votes", "channel_means"),
 }
 """Small heads, with the arms' prefix and the arm of the plain study."""
 
@@ -48,7 +49,7 @@ def privacy_table(results: Sequence[ArmResult], protocol: Protocol, cases: int) 
                     "head": head,
                     "target": target,
                     "clipped": True,
-                    **_spent(target, protocol, scale=prefix == "private_scale"),
+                    **_spent(target, protocol, prefix),
                     **_auc(seen, name, plain),
                 }
             )
@@ -65,16 +66,20 @@ def privacy_table(results: Sequence[ArmResult], protocol: Protocol, cases: int) 
     }
 
 
-def _spent(target: float | None, protocol: Protocol, *, scale: bool) -> dict[str, Any]:
-    """noise_multiplier: of the rounds; scale: the statistics are in epsilon, too."""
+def _spent(target: float | None, protocol: Protocol, prefix: str) -> dict[str, Any]:
+    """noise_multiplier: of the rounds; the arm's prefix says whether the statistics are in epsilon, too."""
     if not target:
         return {"noise_multiplier": 0.0 if target is None else None, "epsilon_prv": target}
     training = protocol.training.model_copy(update=PRIVATE_TRAINING)
     # Of the statistics only the noise counts here, not around which reference.
-    beside = StatisticsSettings(radiomics={}, visual=(), noise_multiplier=scale_noise(target)) if scale else None
+    beside = None
+    if prefix in {"private_scale", "private_votes"}:
+        noise = statistics_noise(target, vote=prefix == "private_votes")
+        beside = StatisticsSettings(radiomics={}, visual=(), **noise)
     asked = RecordLevelSettings(**PRIVATE, target_epsilon=target, statistics=beside)
-    events = [asked.event(training, training.rounds), *([] if beside is None else [beside.event()])]
-    return {"noise_multiplier": events[0].noise_multiplier, "epsilon_prv": epsilon_of(events, asked.delta)}
+    rounds = asked.event(training, training.rounds)
+    spent = epsilon_of([rounds, *(() if beside is None else beside.events())], asked.delta)
+    return {"noise_multiplier": rounds.noise_multiplier, "epsilon_prv": spent}
 
 
 def _auc(seen: dict[str, Any], name: str, plain: str) -> dict[str, Any]:

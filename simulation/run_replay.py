@@ -150,8 +150,10 @@ def _compare(
     training = protocol.training.model_copy(
         update={"strategy": "fedsgd", "rounds": EXACT_ROUNDS, "learning_rate": EXACT_RATE}
     )
-    # Noise equals nothing: the exact mode is without differential privacy.
-    openly = protocol.model_copy(update={"training": training, "privacy": PrivacySettings()})
+    # Noise equals nothing: the exact mode is without differential privacy, and chooses as one computer would.
+    openly = protocol.model_copy(
+        update={"training": training, "privacy": PrivacySettings(), "selection": protocol.selection.without_noise()}
+    )
     exact = ReplayFolder(folder.root / "exact", openly, folder.cache, "exact")
     exact_sites = build_sites(exact, settings, folder.single_centre.parent / "manifest.csv")
     exact_state = federate(exact, exact_sites, ReplaySettings("local", settings.partition, settings.sites))

@@ -23,7 +23,7 @@ from typing import Any
 
 from client.chained_log import ChainedLog, Line, LogWords
 from common.errors import Refused
-from common.privacy.accounting import Accountant, GaussianEvent, epsilon_of, within
+from common.privacy.accounting import Accountant, ChoiceEvent, Event, GaussianEvent, epsilon_of, within
 from common.privacy.hash_chain import ChainFault
 
 __all__ = ["Booking", "Budget", "BudgetLimit", "BudgetReport", "Spending"]
@@ -55,7 +55,7 @@ class Spending:
     protocol: str
     round: int
     asked: str
-    event: GaussianEvent
+    event: Event
 
 
 @dataclass(frozen=True)
@@ -145,12 +145,15 @@ class Budget:
         return booking
 
 
-def _mechanism(event: GaussianEvent) -> dict[str, Any]:
+def _mechanism(event: Event) -> dict[str, Any]:
+    if isinstance(event, ChoiceEvent):
+        return {"epsilon": event.epsilon, "picks": event.picks}
     return {"noise_multiplier": event.noise_multiplier, "sampling_rate": event.sampling_rate, "steps": event.steps}
 
 
-def _events(lines: Iterable[Line]) -> list[GaussianEvent]:
-    return [GaussianEvent(**line["mechanism"]) for line in lines if line["event"] == "spent"]
+def _events(lines: Iterable[Line]) -> list[Event]:
+    told = [line["mechanism"] for line in lines if line["event"] == "spent"]
+    return [ChoiceEvent(**mechanism) if "picks" in mechanism else GaussianEvent(**mechanism) for mechanism in told]
 
 
 def _replies(lines: Iterable[Line]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from client.tasks.load_cohort import load_cohort
 from client.tasks.open_budget import answered_privately
 from common.catalogue import PAPER_SIGNATURE
 from common.config.privacy import RecordLevelSettings, StatisticsSettings
+from common.errors import Refused
 from common.messages.moments import MomentsReply, MomentsRequest
 from common.privacy.accounting import GaussianEvent
 from common.privacy.noise import NoiseStream
@@ -53,10 +54,18 @@ def _privately(
     settings: StatisticsSettings,
 ) -> MomentsReply:
     """Of the signature and the visual features only, with noise; of the other features zeros."""
-    table = training.table
-    columns = [table.names.index(name) for name in PAPER_SIGNATURE]
+    table, signature = training.table, request.signature or PAPER_SIGNATURE
+    if unknown := set(signature) - set(settings.radiomics):
+        raise Refused(
+            "reference-absent",
+            site=site.settings.name,
+            field="privacy.record_level.statistics.radiomics",
+            problem=f"The server wants sums with noise of {len(unknown)} features that have no reference.",
+            fix="Ask for features that the protocol names.",
+        )
+    columns = [table.names.index(name) for name in signature]
     means = request.radiomics_mean, request.visual_mean
-    scale, visual_scale = references(settings, PAPER_SIGNATURE)
+    scale, visual_scale = references(settings, signature)
 
     def summed(noise: NoiseStream) -> MomentsReply:
         radiomics, visual = np.zeros(len(table.names)), np.zeros(training.visual.length)
@@ -77,15 +86,15 @@ def _privately(
         request.study or "",
         request.fingerprint,
         exchange,
-        _asked(training, means),
+        _asked(training, request.signature, means),
         GaussianEvent(settings.noise_multiplier),
     )
     return answered_privately(site, spending, request.harmoniser, asked, summed, cases=len(table))
 
 
-def _asked(training: TrainingCases, means: tuple[Array | None, Array | None]) -> str:
+def _asked(training: TrainingCases, signature: tuple[str, ...], means: tuple[Array | None, Array | None]) -> str:
     """SHA-256 over all that the sums depend on but the noise and the protocol, whose fingerprint stands beside it."""
-    found = hashlib.sha256("".join(f"{key}\n" for key in training.keys).encode())
+    found = hashlib.sha256("".join(f"{word}\n" for word in (*training.keys, *signature)).encode())
     for mean in means:
         found.update(b"" if mean is None else np.ascontiguousarray(mean).tobytes())
     return found.hexdigest()

@@ -9,7 +9,7 @@ from common.errors import Refused
 
 __all__ = ["require_noise"]
 
-NOISY = ("moments", "train_round")
+NOISY = ("votes", "moments", "train_round")
 NOT_OF_TRAINING_CASES = (
     *("qualify", "evaluate", "score_cells", "segment_evaluate"),
     *("advertise_keys", "share_keys", "unmask"),

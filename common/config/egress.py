@@ -16,6 +16,7 @@ __all__ = ["MESSAGES", "EgressFloor", "EgressSettings", "MessageName"]
 
 MessageName = Literal[
     "qualify",
+    "votes",
     "combat",
     "moments",
     "repeats",

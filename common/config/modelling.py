@@ -27,7 +27,8 @@ class SelectionSettings(Settings):
     """method: `mutual_information` ranks all features by MI with the label over common bins and keeps
         the k best, ties broken by name; `decorrelated` skips features that correlate with a better one;
         `mrmr` weighs MI against redundancy; `anova_f` ranks by F; `fixed_signature` takes the paper's 19
-        (Table 2).
+        (Table 2); `votes` lets each site name a few under noise (common/stats/votes.py) and takes the k named most,
+        or as many as were named: for private statistics (privacy.record_level.statistics).
     bins, binning: common bins of all sites (common/stats/bin_edges.py).
     candidates: the best features by MI among which `decorrelated` and `mrmr` choose.
     smallest_icc: a feature takes part only when its ICC(1,1) over repeated measurements is at least this; needs
@@ -35,13 +36,19 @@ class SelectionSettings(Settings):
     largest_correlation: absolute, between two chosen features, for `decorrelated`.
     """
 
-    method: Literal["mutual_information", "decorrelated", "mrmr", "anova_f", "fixed_signature"] = "mutual_information"
+    method: Literal["mutual_information", "decorrelated", "mrmr", "anova_f", "fixed_signature", "votes"] = (
+        "mutual_information"
+    )
     k: Annotated[int, Field(ge=1)] = 19
     bins: Annotated[int, Field(ge=2, le=32)] = 5
     binning: Literal["quantile", "mean_deviation", "equal_width"] = "quantile"
     candidates: Annotated[int, Field(ge=1, le=1000)] = 200
     largest_correlation: Annotated[float, Field(gt=0, lt=1)] = 0.9
     smallest_icc: Annotated[float, Field(ge=0, lt=1)] | None = None
+
+    def without_noise(self) -> SelectionSettings:
+        """What chooses where nothing leaves: votes have no meaning without noise, and mutual information stands for them."""
+        return self.model_copy(update={"method": "mutual_information"}) if self.method == "votes" else self
 
 
 class HeadSettings(Settings):

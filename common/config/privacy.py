@@ -4,7 +4,7 @@ record_level: each case's gradient is clipped and noise is added at its own site
 1607.00133), which bounds what the training tells of one case, to the server, too.  site_level: each site's update is
 clipped and the server adds noise to their sum (McMahan et al. 2018, arXiv 1710.06963), which bounds what the model tells
 of a whole site, to everyone but the server.  statistics: what scales the features, from sums with noise
-(common/stats/bounded_moments.py).
+(common/stats/bounded_moments.py), and which are read, from votes under noise (common/stats/votes.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from common.config.base import Settings
 from common.config.training import TrainingSettings
-from common.privacy.accounting import GaussianEvent, calibrate, epsilon_of
+from common.privacy.accounting import ChoiceEvent, Event, GaussianEvent, calibrate, epsilon_of
 
 __all__ = [
     "EXCHANGES",
@@ -24,6 +24,7 @@ __all__ = [
     "RecordLevelSettings",
     "SiteLevelSettings",
     "StatisticsSettings",
+    "VotesSettings",
 ]
 
 Delta = Annotated[float, Field(gt=0, lt=0.1)]
@@ -34,24 +35,37 @@ EXCHANGES = 2
 """For the statistics: sums, then squares."""
 
 
+class VotesSettings(Settings):
+    """Each site names `picks` features, in order; each of them costs every case of the site at most `epsilon`.
+
+    With three sites, seven picks each can fill a signature of nineteen.
+    """
+
+    picks: Annotated[int, Field(ge=1, le=1000)] = 7
+    epsilon: Annotated[float, Field(gt=0, le=100)] = 0.5
+
+
 class StatisticsSettings(Settings):
     """Mean and deviation of the features that the classifier reads, from sums to which every site adds noise.
 
-    radiomics, visual: the scale of a cohort that anybody may know, by feature of the signature and for each visual
-    feature (`fedmidline-study reference` writes them from a model).  What a case can add to a sum is bounded in units of
-    it; the nearer it is to the study's own, the better the result.
+    radiomics, visual: the scale of a cohort that anybody may know, by feature and for each visual feature
+    (`fedmidline-study reference` writes them).  What a case can add to a sum is bounded in units of it; the nearer it is
+    to the study's own, the better the result.  radiomics: of the fixed signature, or of all candidates for votes.
     noise_multiplier: of each of the two exchanges, for all features together.
     largest: a case further from the reference than this many times the usual length is drawn in.
+    votes: for selection.method votes.
     """
 
     radiomics: dict[str, Scale]
     visual: tuple[Scale, ...]
     noise_multiplier: Annotated[float, Field(gt=0)] = 4.0
     largest: Annotated[float, Field(gt=0)] = 1.5
+    votes: VotesSettings | None = None
 
-    def event(self) -> GaussianEvent:
-        """What both exchanges do to every case of a site."""
-        return GaussianEvent(self.noise_multiplier, steps=EXCHANGES)
+    def events(self) -> tuple[Event, ...]:
+        """What the exchanges do to every case of a site."""
+        scale = GaussianEvent(self.noise_multiplier, steps=EXCHANGES)
+        return (scale,) if self.votes is None else (ChoiceEvent(self.votes.epsilon, self.votes.picks), scale)
 
 
 class RecordLevelSettings(Settings):
@@ -78,11 +92,11 @@ class RecordLevelSettings(Settings):
         if (self.noise_multiplier is None) == (self.target_epsilon is None):
             raise ValueError("name either noise_multiplier or target_epsilon")
         if self.target_epsilon is not None and self.statistics is not None:
-            spent = epsilon_of([self.statistics.event()], self.delta, "rdp")
+            spent = epsilon_of(self.statistics.events(), self.delta, "rdp")
             if spent >= self.target_epsilon:
                 raise ValueError(
                     f"the statistics alone spend epsilon {spent:.2f} of target_epsilon {self.target_epsilon:g}; raise "
-                    "statistics.noise_multiplier or the target"
+                    "statistics.noise_multiplier, lower statistics.votes, or raise the target"
                 )
         return self
 
@@ -90,7 +104,7 @@ class RecordLevelSettings(Settings):
         """The noise multiplier, as named or as the target asks for over all rounds; the latter takes seconds."""
         if self.noise_multiplier is not None or self.target_epsilon is None:
             return self.noise_multiplier or 0.0
-        beside = () if self.statistics is None else (self.statistics.event(),)
+        beside = () if self.statistics is None else self.statistics.events()
         steps = training.rounds * self.steps(training)
         return calibrate(self.target_epsilon, self.delta, self.sampling_rate, steps, beside)
 

@@ -20,7 +20,7 @@ from common.config.modelling import (
     SplitSettings,
 )
 from common.config.preprocessing import PreprocessingSettings
-from common.config.privacy import PrivacySettings, RecordLevelSettings
+from common.config.privacy import PrivacySettings, RecordLevelSettings, StatisticsSettings
 from common.config.radiomics import RadiomicsSettings
 from common.config.segmentation import SegmentationSettings
 from common.config.training import TrainingSettings
@@ -88,8 +88,11 @@ class Protocol(Settings):
             )
         if self.federation.secure_aggregation:
             self._require_sums_only()
-        if self.privacy.record_level is not None:
-            self._require_bounded_cases(self.privacy.record_level)
+        asked = self.privacy.record_level
+        if self.selection.method == "votes" and (asked is None or asked.statistics is None):
+            raise ValueError("selection.method votes needs privacy.record_level.statistics, whose noise it is")
+        if asked is not None:
+            self._require_bounded_cases(asked)
         if self.privacy.site_level is not None:
             self._require_bounded_sites()
         return self
@@ -121,11 +124,15 @@ class Protocol(Settings):
             statistics = asked.statistics
             scaled = 0 if self.visual.variant == "none" else self.visual.length
             needs |= {
-                "selection.method fixed_signature beside statistics: 1,702 features are too many to be selected from under "
-                "noise": self.selection.method == "fixed_signature",
-                "statistics.radiomics of the fixed signature's features, all of them and no other": (
-                    set(statistics.radiomics) == set(PAPER_SIGNATURE)
+                "selection.method fixed_signature or votes beside statistics: sums over 1,702 features would drown in "
+                "noise": self.selection.method in {"fixed_signature", "votes"},
+                "statistics.votes for selection.method votes, and for no other": (
+                    (statistics.votes is None) == (self.selection.method != "votes")
                 ),
+                "selection.smallest_icc null beside statistics: repeated measurements are summed without noise": (
+                    self.selection.smallest_icc is None
+                ),
+                **self._candidates_fit(statistics),
                 f"statistics.visual of {scaled} visual features, not {len(statistics.visual)}": (
                     len(statistics.visual) == scaled
                 ),
@@ -133,6 +140,19 @@ class Protocol(Settings):
         missing = [need for need, met in needs.items() if not met]
         if missing:
             raise ValueError(f"privacy.record_level needs {'; '.join(missing)}")
+
+    def _candidates_fit(self, statistics: StatisticsSettings) -> dict[str, bool]:
+        """The features that have a reference are those that the classifier can read."""
+        named = set(statistics.radiomics)
+        if statistics.votes is None:
+            told = "statistics.radiomics of the fixed signature's features, all of them and no other"
+            return {told: named == set(PAPER_SIGNATURE)}
+        return {
+            "statistics.radiomics of features that radiomics measures": named <= set(self.radiomics.names()),
+            f"statistics.radiomics of at least as many features as statistics.votes.picks, {statistics.votes.picks}": (
+                len(named) >= statistics.votes.picks
+            ),
+        }
 
     def _require_bounded_sites(self) -> None:
         needs = {

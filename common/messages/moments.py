@@ -18,11 +18,15 @@ __all__ = ["MomentsReply", "MomentsRequest"]
 
 
 class MomentsRequest(Request):
-    """Without means: sums are wanted; with them: squares about them.  study: whose privacy budget it is booked under."""
+    """Without means: sums are wanted; with them: squares about them.  study: whose privacy budget it is booked under.
+
+    signature: the features that sums with noise are wanted of; the paper's where it is empty; without noise not read.
+    """
 
     action: ClassVar[str] = "moments"
     study: StudyName | None = None
     harmoniser: Harmoniser
+    signature: tuple[str, ...] = ()
     radiomics_mean: Array | None = None
     visual_mean: Array | None = None
 

@@ -49,6 +49,11 @@ class NoiseStream:
         found: Floats = draws.sum(axis=0) * (deviation / math.sqrt(DRAWS))
         return found
 
+    def gumbel(self, count: int, scale: float) -> Floats:
+        """The standard distribution times `scale`; only their order may leave, for which the grid does not matter."""
+        found: Floats = -scale * np.log(-np.log(self.uniform(count)))
+        return found
+
 
 def repeatable_key(seed: int, *name: str | int) -> bytes:
     """Of a simulation's stream: whoever knows the protocol's seed can take the noise away again."""

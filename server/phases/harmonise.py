@@ -15,7 +15,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from common.catalogue import PAPER_SIGNATURE
 from common.config.harmonisation import HarmonisationSettings
 from common.config.privacy import StatisticsSettings
 from common.errors import ConfigError
@@ -65,11 +64,14 @@ class Harmonise(Phase):
         if harmoniser is None:
             return _ask_combat(state, progress, fingerprint)
         if progress.radiomics is None or progress.visual is None:
-            return MomentsRequest(fingerprint=fingerprint, study=state.study, harmoniser=harmoniser)
+            return MomentsRequest(
+                fingerprint=fingerprint, study=state.study, harmoniser=harmoniser, signature=_signature(state)
+            )
         return MomentsRequest(
             fingerprint=fingerprint,
             study=state.study,
             harmoniser=harmoniser,
+            signature=_signature(state),
             radiomics_mean=_mean(progress.radiomics),
             visual_mean=_mean(progress.visual),
         )
@@ -129,14 +131,20 @@ def _statistics(state: StudyState) -> StatisticsSettings | None:
     return None if asked is None else asked.statistics
 
 
+def _signature(state: StudyState) -> tuple[str, ...]:
+    """Chosen before anything is summed, where statistics are private."""
+    return () if _statistics(state) is None or state.selection is None else state.selection.signature
+
+
 def _finished(state: StudyState, radiomics: tuple[Sums, Squares], visual: tuple[Sums, Squares]) -> FeatureMoments:
     """Without noise, or with it: then nothing is known of features outside the signature, and nothing asks."""
     settings = _statistics(state)
     if settings is None:
         return feature_moments(finish(*radiomics), finish(*visual))
     names, (sums, squares) = state.protocol.radiomics.names(), radiomics
-    columns = [names.index(name) for name in PAPER_SIGNATURE]
-    scale, visual_scale = references(settings, PAPER_SIGNATURE)
+    signature = _signature(state)
+    columns = [names.index(name) for name in signature]
+    scale, visual_scale = references(settings, signature)
     own = finish_bounded(Sums(sums.count, sums.total[columns]), Squares(sums.count, squares.total[columns]), scale)
     mean, deviation = np.zeros(len(names)), np.ones(len(names))
     mean[columns], deviation[columns] = own.mean, own.deviation

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from common.config.protocol import Protocol
-from common.privacy.accounting import GaussianEvent, epsilon_of
+from common.privacy.accounting import Event, GaussianEvent, epsilon_of
 from server.strategy.site_level import site_level_event
 
 __all__ = ["privacy_view", "told_without_noise"]
@@ -22,11 +22,12 @@ def privacy_view(protocol: Protocol, rounds: int, *, from_release: bool) -> dict
     if privacy.record_level is not None:
         asked = privacy.record_level
         statistics = None if from_release else asked.statistics
-        beside = [] if statistics is None else [statistics.event()]
+        beside = [] if statistics is None else statistics.events()
         found["record_level"] = {
             "max_grad_norm": asked.max_grad_norm,
             **_told(asked.event(protocol.training, rounds), asked.delta, rounds, beside),
             "statistics_noise_multiplier": None if statistics is None else statistics.noise_multiplier,
+            "votes": None if statistics is None or statistics.votes is None else statistics.votes.model_dump(),
             "told_without_noise": told_without_noise(protocol, from_release=from_release),
         }
     if privacy.site_level is not None:
@@ -46,14 +47,14 @@ def told_without_noise(protocol: Protocol, *, from_release: bool) -> list[str]:
             told.append(
                 "mean and standard deviation of every feature over all training cases, which also scale the inputs"
             )
-        if protocol.selection.method != "fixed_signature":
+        if protocol.selection.method not in {"fixed_signature", "votes"}:
             told.append("the sums over features, bins and labels from which the signature was selected")
         if protocol.selection.smallest_icc is not None:
             told.append("sums of squares of repeated measurements, for the stability of features")
     return told
 
 
-def _told(event: GaussianEvent, delta: float, rounds: int, beside: Sequence[GaussianEvent] = ()) -> dict[str, Any]:
+def _told(event: GaussianEvent, delta: float, rounds: int, beside: Sequence[Event] = ()) -> dict[str, Any]:
     """beside: what else is in epsilon."""
     epsilon = {name: epsilon_of([event, *beside], delta, name) for name in ("rdp", "prv")} if rounds else {}
     return {

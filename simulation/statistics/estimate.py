@@ -62,8 +62,8 @@ def federated_quantiles(sites: Sequence[TrainingTable], fractions: Sequence[floa
 
 
 def federated_selection(sites: Sequence[TrainingTable], settings: SelectionSettings) -> FederatedSelection:
-    """The protocol's selection among the tables' own features."""
-    names = sites[0].names
+    """The protocol's selection among the tables' own features; `votes` by mutual information, which has no noise."""
+    names, settings = sites[0].names, settings.without_noise()
     if settings.method == "fixed_signature":
         return FederatedSelection(Chosen(PAPER_SIGNATURE), np.zeros(len(names)), np.zeros((len(names), 0)))
     pooled = federated_moments(sites)

@@ -23,7 +23,9 @@ print(json.dumps({
 """
 REACH = """
 import json, socket, sys
-def tries(host, port):
+from concurrent.futures import ThreadPoolExecutor
+def tries(target):
+    host, port = target.rsplit(":", 1)
     try: socket.create_connection((host, int(port)), timeout=4).close()
     except OSError as error: return type(error).__name__
     return "open"
@@ -32,11 +34,14 @@ def asks(server):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s: s.sendto(b"direct" + sys.argv[1].encode(), (server, 53))
     except OSError as error: return type(error).__name__
     return "sent"
-found = {target: tries(*target.rsplit(":", 1)) for target in sys.argv[3:]}
-found["udp"] = asks(sys.argv[2])
-try: socket.getaddrinfo(sys.argv[1] + ".example.org", 80); found["name"] = "resolved"
-except OSError as error: found["name"] = type(error).__name__
-print(json.dumps(found))
+def looks_up(name):
+    try: socket.getaddrinfo(name, 80)
+    except OSError as error: return type(error).__name__
+    return "resolved"
+with ThreadPoolExecutor() as pool:
+    name, targets = pool.submit(looks_up, sys.argv[1] + ".example.org"), sys.argv[3:]
+    found = dict(zip(targets, pool.map(tries, targets)))
+print(json.dumps({**found, "udp": asks(sys.argv[2]), "name": name.result()}))
 """
 HALT = """
 import os, signal, sys

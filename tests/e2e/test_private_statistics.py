@@ -32,7 +32,7 @@ from server.reporting.model_files import write_model
 from server.reporting.privacy import privacy_view
 from simulation.engines import run_local
 from simulation.local_grid import LocalGrid
-from simulation.private_scale import with_private_scale
+from simulation.private_statistics import with_private_statistics
 from simulation.replica import first_model
 from tests.builders import Federation, small_protocol, sum_securely, write_federation
 
@@ -66,7 +66,7 @@ def with_reference(public, folder, asked=PRIVATE, training=None, **options) -> P
     assert result.exit_code == 0, result.output
     told, protocol = json.loads(result.stdout), parse_settings(Protocol, out.read_text(), source=out.name)
     assert told["fingerprint"] == protocol.fingerprint()
-    assert told["epsilon_of_statistics"] == epsilon_of([protocol.privacy.record_level.statistics.event()], 1e-4)
+    assert told["epsilon_of_statistics"] == epsilon_of(protocol.privacy.record_level.statistics.events(), 1e-4)
     return protocol
 
 
@@ -156,7 +156,7 @@ def test_simulated_noise_gives_the_studys_own_scale_without_messages(public, tmp
     cases = {name: load_cohort(open_site(path)).training for name, path in federation.sites.items()}
     exact = first_model(list(cases.values()), protocol)
 
-    found = with_private_scale(exact, cases, protocol.privacy.record_level.statistics, seed=protocol.seed)
+    found = with_private_statistics(exact, cases, protocol)
 
     model = state.model()
     assert found.signature == model.signature
@@ -183,7 +183,7 @@ def test_a_question_that_comes_again_has_the_same_answer_and_costs_nothing(study
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"selection": {"method": "mutual_information"}}, "fixed_signature beside statistics"),
+        ({"selection": {"method": "mutual_information"}}, "fixed_signature or votes beside statistics"),
         ({"visual": {"variant": "none"}}, "of 0 visual features, not 2048"),
         ({"privacy": "without a feature"}, "all of them and no other"),
         ({"privacy": "too little target"}, "the statistics alone spend epsilon"),
