@@ -56,7 +56,7 @@ sbom: $(STAMP) $(TOOLS)/.installed ## runs/sbom.json: every installed package, C
 	@echo "runs/sbom.json written"
 
 audit: $(STAMP) $(TOOLS)/.installed ## known vulnerabilities of every installed package; needs the network
-	@sh docker/audit.sh "$(TOOLS)/bin/pip-audit" "$(BIN)/python"
+	@sh docker/audit.sh "$(TOOLS)/bin/pip-audit" "$(BIN)/python" $(AUDIT_OPTIONS)
 
 clean:           ## remove the environment and all runs
 	rm -rf "$(VENV)" runs

@@ -1,11 +1,14 @@
-# audit.sh PIP_AUDIT PYTHON: known vulnerabilities of what is installed.
+# audit.sh PIP_AUDIT PYTHON [OPTIONS]: known vulnerabilities of what is installed.
+# OPTIONS are pip-audit's, such as --vulnerability-service osv --osv-url URL for a mirror of one's own.
 # Exit 1: found some.  Exit 0: none, or the service could not be asked, which is said and is no clean bill.
 # Counted, not believed: against an index without vulnerability data pip-audit skips every package and says "none found".
 set -u
-paths=$("$2" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+audit=$1 python=$2
+shift 2
+paths=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 found=$(mktemp)
-"$1" --path "$paths" --format json --progress-spinner off --timeout 10 > "$found"
-"$2" - "$found" <<'PYTHON'
+"$audit" --path "$paths" --format json --progress-spinner off --timeout 10 "$@" > "$found"
+"$python" - "$found" <<'PYTHON'
 import json, pathlib, sys
 
 try:

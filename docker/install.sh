@@ -35,4 +35,6 @@ fi
 "$venv/bin/python" -m pip --disable-pip-version-check --quiet install --no-build-isolation pyradiomics==3.0.1
 "$venv/bin/python" -m pip --disable-pip-version-check --quiet install -r "$here/requirements.txt"
 "$venv/bin/python" -m pip --disable-pip-version-check --quiet install --no-build-isolation --no-deps --editable "$here"
+# Last, since it is what installs: the one that comes with Python 3.11 has a known vulnerability (PYSEC-2023-228).
+"$venv/bin/python" -m pip --disable-pip-version-check --quiet install pip==26.3
 "$venv/bin/python" -m pip --disable-pip-version-check check

@@ -10,6 +10,7 @@ from flwr.app import Array, Message
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.task_identity import TaskIdentity
 
+from common.config.privacy import PrivacySettings, RecordLevelSettings, StatisticsSettings, VotesSettings
 from common.errors import WireError
 from common.messages.anova import AnovaReply, AnovaRequest
 from common.messages.combat import CombatReply, CombatRequest
@@ -27,6 +28,7 @@ from common.messages.score_cells import ScoreCellsReply, ScoreCellsRequest
 from common.messages.segment_evaluate import SegmentEvaluateReply, SegmentEvaluateRequest
 from common.messages.segment_round import SegmentRoundReply, SegmentRoundRequest
 from common.messages.train_round import TrainRoundReply, TrainRoundRequest
+from common.messages.votes import VotesReply, VotesRequest
 from common.messages.weight_update import WeightUpdate
 from server.phases.baseline import Baseline
 from server.phases.evaluate import Evaluate
@@ -37,6 +39,7 @@ from server.phases.segment_evaluate import SegmentEvaluate
 from server.phases.select import Select
 from server.phases.stability import Stability
 from server.phases.train import Train
+from server.phases.vote import Vote
 from server.state import ALL_SITES, StudyState
 from server.workflow import PHASES, _exchange
 from tests.builders import small_protocol
@@ -49,6 +52,7 @@ PROTOCOL = small_protocol(
 )
 P, V, Q, CELLS = len(PROTOCOL.radiomics.names()), PROTOCOL.visual.length, 2, PROTOCOL.evaluation.score_cells
 PRINT, HARMONISER = PROTOCOL.fingerprint(), Harmoniser()
+VOTES = VotesSettings()
 MODEL = ModelState(
     harmoniser=HARMONISER,
     weights=WEIGHTS,
@@ -79,6 +83,12 @@ QUESTIONS = {
         None,
         QualifyReply,
         {"training_cases": CASES, "test_cases": (1, 1), "versions": {}, "phantom": np.ones(P)},
+    ),
+    "vote": (
+        Vote(),
+        VotesRequest(**WORDS),
+        VotesReply,
+        {"count": 12, "points": np.arange(P, dtype=np.int64) * (np.arange(P) <= VOTES.picks)},
     ),
     "moments-sums": (
         Harmonise(),
@@ -189,6 +199,9 @@ STATE = StudyState(
     weights=WEIGHTS,
     taking_part=tuple(SITES.values()),
 )
+STATISTICS = StatisticsSettings(radiomics=dict.fromkeys(PROTOCOL.radiomics.names(), (0, 1)), visual=(), votes=VOTES)
+PRIVATE = PrivacySettings(record_level=RecordLevelSettings(noise_multiplier=1.0, statistics=STATISTICS))
+STATES = {"vote": STATE.evolve(protocol=PROTOCOL.model_copy(update={"privacy": PRIVATE}))}
 
 
 class Post:
@@ -224,7 +237,8 @@ def identity(monkeypatch):
         monkeypatch.setattr(TaskIdentity, name, 1)
 
 
-def exchange(question, change, *, copies=1, state=STATE):
+def exchange(question, change, *, copies=1):
+    state = STATES.get(question, STATE)
     phase, request, kind, fields = QUESTIONS[question]
     request = request or phase.question(state)
     post = Post(kind, fields, change, copies=copies)
@@ -328,7 +342,7 @@ def test_arrays_that_do_not_fit_are_refused_by_name(question, tamper):
 
 @pytest.mark.parametrize("value", [-1, 10**9, 0.5, float("nan"), float("inf"), "twelve", None])
 @pytest.mark.parametrize(
-    "question", ["qualify", "moments-sums", "stability", "covariance", "train", "segment", "segment-evaluate"]
+    "question", ["qualify", "vote", "moments-sums", "stability", "covariance", "train", "segment", "segment-evaluate"]
 )
 def test_numbers_that_cannot_be_are_refused_by_name(question, value):
     refused(exchange(question, every_number(value)))
