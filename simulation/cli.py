@@ -138,7 +138,7 @@ def compare_arms(
     own_last_layer; radiomics_only visual_only t1ce_radiomics flair_radiomics; relu_none relu_paper_literal; hidden_64
     channel_means random_projection; float32 float16 int8 low_rank low_rank_int8; private_inf private_30 private_10
     private_3 private_1 private_0.3 private_0.1 private_0, private_radiomics_inf ... private_radiomics_0 and fixed_signature
-    private_scale_inf ... private_scale_0 (DP-SGD at that epsilon; see `privacy`).
+    private_scale_inf ... private_scale_0, private_votes_inf ... private_votes_0 (DP-SGD at that epsilon; see `privacy`).
 
     Example: fedmidline-sim compare --out runs/replay --arms federated,pooled,alone,fedavg,scaffold --seeds 10
     """
@@ -369,7 +369,7 @@ def _privacy_table(table: dict[str, Any]) -> Table:
     for row in table["rows"]:
         spent = "clipped, no noise" if row["clipped"] else "no privacy"
         if row["target"] is not None:
-            spent = f"{row['target']:g} (prv {row['epsilon_prv']:.2f})" if row["target"] else "0: untrained"
+            spent = f"{row['target']:g} ({row['accountant']} {row['epsilon']:.2f})" if row["target"] else "0: untrained"
         noise = f"{row['noise_multiplier']:.2f}" if row["target"] else "-"
         figures = (f"{row[what]:.3f}" for what in ("mean", "sd", "worst"))
         shown.add_row(row["head"], spent, noise, *figures, f"{row['minus_plain']:+.3f}", f"{row['se']:.3f}")

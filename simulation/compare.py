@@ -82,11 +82,12 @@ def compare(
     progress: Callable[[int, str], None] = lambda _seed, _arm: None,
     journal: Journal | None = None,
 ) -> list[ArmResult]:
-    """Test AUC of every arm and seed.
+    """Test AUC of every arm and seed; an arm named twice counts once.
 
     site_file: of the single centre that holds the prepared cohort; protocol: its own unless given; journal: what is
     found in it is not computed again.
     """
+    arms = list(dict.fromkeys(arms))
     unknown = sorted(set(arms) - set(ARMS))
     if unknown:
         raise ConfigError(

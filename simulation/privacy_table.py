@@ -32,7 +32,8 @@ TARGETS = (*EPSILONS, 0.0)
 def arms() -> list[str]:
     """What `compare` has to run."""
     words = ["inf", *(f"{epsilon:g}" for epsilon in TARGETS)]
-    return [arm for prefix, plain in HEADS.values() for arm in (plain, *(f"{prefix}_{word}" for word in words))]
+    found = (arm for prefix, plain in HEADS.values() for arm in (plain, *(f"{prefix}_{word}" for word in words)))
+    return list(dict.fromkeys(found))
 
 
 def privacy_table(results: Sequence[ArmResult], protocol: Protocol, cases: int) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def privacy_table(results: Sequence[ArmResult], protocol: Protocol, cases: int) 
 def _spent(target: float | None, protocol: Protocol, prefix: str) -> dict[str, Any]:
     """noise_multiplier: of the rounds; the arm's prefix says whether the statistics are in epsilon, too."""
     if not target:
-        return {"noise_multiplier": 0.0 if target is None else None, "epsilon_prv": target}
+        return {"noise_multiplier": 0.0 if target is None else None, "epsilon": target, "accountant": None}
     training = protocol.training.model_copy(update=PRIVATE_TRAINING)
     # Of the statistics only the noise counts here, not around which reference.
     beside = None
@@ -79,7 +80,9 @@ def _spent(target: float | None, protocol: Protocol, prefix: str) -> dict[str, A
     asked = RecordLevelSettings(**PRIVATE, target_epsilon=target, statistics=beside)
     rounds = asked.event(training, training.rounds)
     spent = epsilon_of([rounds, *(() if beside is None else beside.events())], asked.delta)
-    return {"noise_multiplier": rounds.noise_multiplier, "epsilon_prv": spent}
+    # Choices are counted by rdp alone (common/privacy/accounting.py).
+    accountant = "rdp" if beside is not None and beside.votes is not None else "prv"
+    return {"noise_multiplier": rounds.noise_multiplier, "epsilon": spent, "accountant": accountant}
 
 
 def _auc(seen: dict[str, Any], name: str, plain: str) -> dict[str, Any]:
@@ -119,9 +122,9 @@ def _says(rows: Sequence[dict[str, Any]], cases: int) -> list[str]:
         "small. Learning rate and clip were not tuned under privacy; to tune them would spend, too."
     )
     found.append(
-        "Scale and selection of the features are private under the fixed signature only; the other selections have seen the "
-        "labels. A third of epsilon pays for the scale there, around a reference that is half a deviation off and twice as wide. The "
-        "selected features of a synthetic cohort probably say much the same, which noise hardly hides; expect a real cohort "
-        "to lose more."
+        "Scale and selection of the features are private under the fixed and the voted signature only; the other selections "
+        "have seen the labels. A third of epsilon pays for the scale there, around a reference that is half a deviation off and "
+        "twice as wide, and under the voted one another third for the votes, among all features. The features of a synthetic "
+        "cohort probably say much the same, which noise hardly hides; expect a real cohort to lose more."
     )
     return found

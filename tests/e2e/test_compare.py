@@ -131,7 +131,7 @@ def test_the_private_arms_make_a_table_of_epsilon_and_auc(everyone):
         assert [row["target"] for row in rows] == [None, None, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.0]
         noise = [row["noise_multiplier"] for row in rows[1:-1]]
         assert noise == sorted(noise)
-        assert all(0 < row["epsilon_prv"] <= row["target"] for row in rows[2:-1])
+        assert all(0 < row["epsilon"] <= row["target"] for row in rows[2:-1])
         assert rows[0]["minus_plain"] == 0.0
     assert len(table["says"]) == len(HEADS) + 2
     assert "fixed" not in " ".join(table["told_without_noise"])
