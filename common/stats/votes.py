@@ -52,7 +52,8 @@ def vote(table: TrainingTable, candidates: Sequence[str], picks: int, epsilon: f
 
     picks: at most as many as there are candidates.  The order in which the candidates are given changes nothing.
     """
-    columns = [i for i, name in enumerate(table.names) if name in set(candidates)]
+    wanted = set(candidates)
+    columns = [i for i, name in enumerate(table.names) if name in wanted]
     scores = separation(table)[columns] + noise(len(columns), 2 / epsilon)
     points = np.zeros(len(table.names), np.int64)
     for place, pick in enumerate(np.argsort(-scores, kind="stable")[:picks]):
