@@ -91,10 +91,15 @@ def _handler(desk: Desk, token: str) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             """What the reader does; only from the page itself."""
+            place = self._place()
+            if not place:  # a stranger's body is not even read
+                self.close_connection = True
+                self._reply(HTTPStatus.NOT_FOUND, "text/plain", b"")
+                return
             body = self._body()
             if body is None:
                 return
-            match self._place():
+            match place:
                 case ["api", pseudonym, "open"]:
                     self._answer(lambda: desk.open(pseudonym))
                 case ["api", pseudonym, "mask"]:

@@ -7,9 +7,9 @@
 
 Both are upper bounds.  Neighbours are two data sets of which one has a case more.  Where something was chosen
 (ChoiceEvent) rdp answers for both: each choice is of bounded range, hence epsilon^2 / 8 of zero-concentrated privacy
-(Cesar and Rogers 2021, arXiv 2004.07223), and whether a grid of privacy random variables may stand for it when choices
-follow one another is not known to us.  The quick Gaussian approximation
-(GDP) is too low for small sampling rates and not used.  tests/unit/test_accounting.py compares both with dp-accounting.
+(Cesar and Rogers 2021, arXiv 2004.07223), and Opacus has no privacy random variable of it.  The quick Gaussian
+approximation (GDP) is too low for small sampling rates and not used.  tests/unit/test_accounting.py and
+tests/laws/test_votes.py compare with dp-accounting.
 """
 
 from __future__ import annotations
