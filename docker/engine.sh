@@ -35,7 +35,7 @@ start_engine() {
     --cgroup-parent "/$space" --dns 198.51.100.2 >"$work/dockerd.log" 2>&1 </dev/null &
   export DOCKER_HOST="unix://$work/docker.sock"
   for _ in $(seq 60); do
-    docker info >/dev/null 2>&1 && return
+    timeout 10 docker info >/dev/null 2>&1 && return
     sleep 0.5
   done
   tail -5 "$work/dockerd.log" >&2
@@ -78,10 +78,12 @@ base_image() {
   rm -f "$work/base.tar"
 }
 
+# With a data root that is not absolute dockerd turns in circles for ever.
+mkdir -p "$work"
+work=$(cd "$work" && pwd)
 case "$action" in
   stop) stop ;;
   start)
-    mkdir -p "$work"
     export DOCKER_CONFIG="${DOCKER_CONFIG:-$work/config}"
     command -v docker >/dev/null 2>&1 || [ "$(id -u)" = 0 ] || fail "docker is missing."
     owned=0
