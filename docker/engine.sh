@@ -12,11 +12,20 @@ say() { printf '%s\n' "fedmidline: $*" >&2; }
 fail() { say "$*"; exit 2; }
 
 stop() {
-  if [ -f "$work/docker.pid" ]; then
-    kill -TERM "$(cat "$work/docker.pid")" 2>/dev/null || true
-    while [ -f "$work/docker.pid" ] && kill -0 "$(cat "$work/docker.pid")" 2>/dev/null; do sleep 0.2; done
-  fi
+  end "$work/docker.pid" dockerd
+  end "/run/$space/containerd/containerd.pid" containerd
+  # An engine that was killed leaves its sockets behind, at which the next one would wait for ever.
+  rm -rf "/run/$space" 2>/dev/null || true
   ip netns del "$space" 2>/dev/null || true
+}
+
+# end FILE NAME: the process of this number, if it still has this name.
+end() {
+  number=$(cat "$1" 2>/dev/null) || return 0
+  while [ "$(cat "/proc/$number/comm" 2>/dev/null)" = "$2" ]; do
+    kill -TERM "$number" 2>/dev/null || true
+    sleep 0.5
+  done
 }
 
 start_engine() {
