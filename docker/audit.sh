@@ -13,7 +13,7 @@ import json, pathlib, sys
 
 try:
     packages = json.loads(pathlib.Path(sys.argv[1]).read_text())["dependencies"]
-except (ValueError, KeyError):
+except (ValueError, KeyError, TypeError):
     packages = []
 asked = [p for p in packages if "skip_reason" not in p]
 vulnerable = [(p, v) for p in asked for v in p["vulns"]]

@@ -176,7 +176,9 @@ def test_a_stranger_is_told_nothing(tmp_path: Path):
         assert (404, b"") == fetch(f"{address}api/case-00/open", b"{}", Origin="http://evil.example")
         with socket.create_connection(("127.0.0.1", int(host.rpartition(":")[2])), timeout=10) as line:
             # Announced, never sent: an answer shows that nothing waits for it.
-            line.sendall(f"POST /guess/api/case-00/open HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9999\r\n\r\n".encode())
+            line.sendall(
+                f"POST /guess/api/case-00/open HTTP/1.1\r\nHost: {host}\r\nContent-Length: 9999\r\n\r\n".encode()
+            )
             assert line.recv(100).startswith(b"HTTP/1.1 404")
         assert 409 == fetch(f"{address}api/case-00/t1ce.nii")[0]
         assert 200 == fetch(f"{address}api/case-00/open", b"{}")[0]
