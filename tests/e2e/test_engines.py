@@ -181,8 +181,12 @@ def test_ray_in_a_path_with_a_space_is_refused_at_once(tmp_path, monkeypatch):
 def test_other_carriers_give_the_same_numbers(tmp_path: Path, engine):
     if engine == "ray" and " " in sys.executable:
         pytest.skip("Ray cannot start workers from a path with a space in it")
-    # A worker that loads torch on a busy machine takes its time.
-    patient = small_protocol(federation={"min_sites": 2, "min_cases": 4, "timeout_s": 400})
+    # A worker that loads torch on a busy machine takes its time; bins from moments spare eleven questions to it.
+    patient = small_protocol(
+        selection={"binning": "mean_deviation"},
+        training={"rounds": 2, "local_epochs": 2},
+        federation={"min_sites": 2, "min_cases": 4, "timeout_s": 400},
+    )
     federation = write_federation(tmp_path, patient, SIZES)
     expected = _run(write_federation(tmp_path / "local", patient, SIZES))
 

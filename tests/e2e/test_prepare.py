@@ -143,7 +143,8 @@ def test_a_scale_learnt_from_raw_images_is_where_their_brains_then_lie(tmp_path:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    small = {"preprocessing": {"spacing_mm": 3.0}, "federation": {"min_cases": 2, "min_sites": 1}}
+    coarse = {"spacing_mm": 3.0, "n4": {"shrink_factor": 8}, "registration": {"working_mm": 4.0}}
+    small = {"preprocessing": coarse, "federation": {"min_cases": 2, "min_sites": 1}}
     protocol = Protocol.model_validate({"name": "tiny", **small})
     (tmp_path / "protocol.yaml").write_text(yaml.safe_dump({"name": "tiny", **small}))
     path = tmp_path / "site.yaml"
