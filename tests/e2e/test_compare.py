@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+import simulation.compare as compare_module
 from client.site import open_site
+from common.config.privacy import PrivacySettings, RecordLevelSettings, StatisticsSettings, VotesSettings
 from common.errors import ConfigError
 from simulation.compare import ARMS, ArmResult, compare
 from simulation.comparison import comparison, verdict
@@ -47,6 +49,36 @@ def test_a_comparison_is_repeatable_and_counts_paired_differences(everyone):
         "higher": 0,
         "equal": 3,
     }
+
+
+def test_an_arm_named_twice_counts_once(everyone):
+    once, twice = compare(everyone, ["pooled"], [0]), compare(everyone, ["pooled", "pooled"], [0])
+
+    assert once == twice
+
+
+def test_arms_of_a_private_protocol_start_from_its_statistics(everyone, monkeypatch):
+    """Whatever mutual information would have chosen, the signature is of the candidates that were voted for."""
+    protocol = open_site(everyone).protocol
+    candidates = protocol.radiomics.names()[:8]
+    statistics = StatisticsSettings(
+        radiomics=dict.fromkeys(candidates, (0, 1)), visual=(), votes=VotesSettings(picks=3)
+    )
+    asked = PrivacySettings(record_level=RecordLevelSettings(noise_multiplier=1.0, statistics=statistics))
+    voted = protocol.selection.model_copy(update={"method": "votes"})
+    # Not checked as a whole: the visual part has no reference here.
+    private = protocol.model_copy(update={"privacy": asked, "selection": voted})
+    trained, real = [], compare_module.federated_training
+
+    def watched(sites, start, protocol):
+        trained.append(start)
+        return real(sites, start, protocol)
+
+    monkeypatch.setattr(compare_module, "federated_training", watched)
+    compare(everyone, ["federated"], [0], protocol=private)
+
+    assert set(trained[0].signature) <= set(candidates)
+    assert 3 <= len(trained[0].signature) <= 8
 
 
 def test_unknown_arms_are_named(everyone):
