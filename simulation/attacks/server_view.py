@@ -21,7 +21,7 @@ from common.messages.masked import from_total, to_blocks
 from common.messages.model import ModelState
 from common.messages.train_round import TrainRoundReply
 from common.privacy.fixed_point import RingArray
-from common.privacy.noise import KEY_BYTES, NoiseStream
+from common.privacy.noise import NoiseStream, repeatable_key
 from common.privacy.secure_sum import begin, open_sum
 from common.privacy.signing import identity_of
 
@@ -39,12 +39,15 @@ class SummedSecurely:
 
 
 def site_update(cases: TrainingCases, model: ModelState, protocol: Protocol, *, site: str) -> TrainRoundReply:
-    """The first round's answer of a hospital with these cases; with fresh noise where the protocol wants some."""
+    """The first round's answer of a hospital with these cases.
+
+    Noise, where the protocol wants some, follows from its seed, so that a report can be made again; no attack uses that.
+    """
     torch.set_num_threads(1)  # as a hospital does
     task = LocalTask(cases.table, cases.visual, model, protocol.head, protocol.training, protocol.seed, site, 1)
     asked = protocol.privacy.record_level
     if asked is not None:
-        noise = NoiseStream(os.urandom(KEY_BYTES))
+        noise = NoiseStream(repeatable_key(protocol.seed, "train_round", site, 1))
         task = replace(task, private=Privately(asked, asked.multiplier(protocol.training), noise))
     sent = train_and_pack(task)
     return TrainRoundReply(site=site, round=1, cases=sent.local.cases, loss=sent.local.loss, update=sent.packed)

@@ -130,6 +130,13 @@ def test_membership_in_one_round(material):
     assert found["differential privacy"].verdict == "defended"
 
 
+def test_an_attack_on_noise_can_be_made_again(material):
+    """With other noise every time one verdict in twenty would be chance."""
+    first, second = (attack_update_membership(material, seed=1, cases=20, epochs=1) for _ in range(2))
+
+    assert first == second
+
+
 def test_the_likelihood_ratio_of_known_normals():
     """Members two units more confident: Phi(2 / sqrt 2); no difference: one half."""
     rng = np.random.default_rng(1)
