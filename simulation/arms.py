@@ -84,8 +84,7 @@ def compare_with_oracle(state: StudyState, oracle: Oracle, exact: tuple[StudySta
     exact: the same study and oracle with one full-batch gradient step per round.
     """
     # Where noise hides scale and choice, the exact study, which is without it, shows that the sums are right.
-    private = state.protocol.privacy.record_level
-    moments = exact[0].moments if private is not None and private.statistics is not None else state.moments
+    moments = state.moments if state.protocol.privacy.statistics is None else exact[0].moments
     selection = exact[0].selection if state.protocol.selection.method == "votes" else state.selection
     if moments is None or selection is None:
         raise ValueError("the study is not finished")

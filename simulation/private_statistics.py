@@ -27,8 +27,7 @@ def with_private_statistics(start: ModelState, sites: Mapping[str, TrainingCases
     """`start` with the signature, where the protocol has it voted, and the scale of all sites' answers under noise;
     `start` itself where its statistics carry none.
     """
-    asked = protocol.privacy.record_level
-    settings = None if asked is None else asked.statistics
+    settings = protocol.privacy.statistics
     if settings is None:
         return start
     if settings.votes is not None:

@@ -19,8 +19,7 @@ __all__ = ["answer"]
 
 def answer(request: VotesRequest, site: Site) -> VotesReply:
     """Refused `votes-not-agreed` where the protocol has none; and as `answered_privately`."""
-    asked = site.protocol.privacy.record_level
-    settings = None if asked is None else asked.statistics
+    asked, settings = site.protocol.privacy.record_level, site.protocol.privacy.statistics
     if asked is None or settings is None or settings.votes is None:
         raise Refused(
             "votes-not-agreed",

@@ -141,6 +141,11 @@ class PrivacySettings(Settings):
     site_level: SiteLevelSettings | None = None
     epsilon_limit: Annotated[float, Field(gt=0)] | None = None
 
+    @property
+    def statistics(self) -> StatisticsSettings | None:
+        """Where signature and scale are private, too."""
+        return None if self.record_level is None else self.record_level.statistics
+
 
 class BudgetSettings(Settings):
     """A site's own: what all studies together may spend on its cases; the stricter of this and the protocol's holds.

@@ -89,7 +89,7 @@ class Protocol(Settings):
         if self.federation.secure_aggregation:
             self._require_sums_only()
         asked = self.privacy.record_level
-        if self.selection.method == "votes" and (asked is None or asked.statistics is None):
+        if self.selection.method == "votes" and self.privacy.statistics is None:
             raise ValueError("selection.method votes needs privacy.record_level.statistics, whose noise it is")
         if asked is not None:
             self._require_bounded_cases(asked)

@@ -25,7 +25,7 @@ from scipy.stats import rankdata
 
 from common.arrays import FeatureVector
 from common.stats.moments import require_finite
-from common.stats.selection import Chosen, ranking
+from common.stats.selection import Chosen, select_k_best
 from common.tables import TrainingTable, require_training
 
 __all__ = ["Counts", "Gumbel", "choose", "combine", "separation", "vote"]
@@ -68,8 +68,6 @@ def combine(parts: Sequence[Counts]) -> Counts:
 
 
 def choose(names: Sequence[str], points: Counts, k: int) -> Chosen:
-    """The features of most points, at most k, none without any; ties go by name."""
-    order = [i for i in ranking(names, points.astype(np.float64)) if points[i]]
-    last = points[order[:k][-1]] if order else 0
-    tied = [i for i in order if points[i] == last] if len(order) > k and points[order[k]] == last else []
-    return Chosen(tuple(names[i] for i in order[:k]), tuple(names[i] for i in tied))
+    """The features of most points, at most k, none without any; ties go by name.  Somebody has voted."""
+    named = np.flatnonzero(points)
+    return select_k_best([names[i] for i in named], points[named].astype(np.float64), k)

@@ -127,8 +127,7 @@ class Harmonise(Phase):
 
 def _statistics(state: StudyState) -> StatisticsSettings | None:
     """Where they are private."""
-    asked = state.protocol.privacy.record_level
-    return None if asked is None else asked.statistics
+    return state.protocol.privacy.statistics
 
 
 def _signature(state: StudyState) -> tuple[str, ...]:

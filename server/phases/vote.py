@@ -83,7 +83,7 @@ def _require_picks(state: StudyState, reply: VotesReply) -> None:
 
 
 def _statistics(state: StudyState) -> StatisticsSettings:
-    asked = state.protocol.privacy.record_level
-    if asked is None or asked.statistics is None:
+    statistics = state.protocol.privacy.statistics
+    if statistics is None:
         raise ValueError("a protocol with votes has private statistics")
-    return asked.statistics
+    return statistics

@@ -202,11 +202,6 @@ def test_a_site_votes_and_sums_for_nothing_the_protocol_does_not_name(public, st
         ("bern", lambda points: points, None),
         ("bern", lambda points: points * 2, "votes-miscounted"),
         ("bern", lambda points: np.where(points == 1, 0, points), "votes-miscounted"),
-        (
-            "bern",
-            lambda points: np.where(points == 7, 0, points) + 7 * (np.arange(1702) == OUTSIDE),
-            "votes-miscounted",
-        ),
         ("bern", lambda points: points[:-1], "reply-shape"),
         ("bern", lambda points: points.astype(float), "reply-dtype"),
         (ALL_SITES, lambda points: points * 3, None),
@@ -216,17 +211,11 @@ def test_a_site_votes_and_sums_for_nothing_the_protocol_does_not_name(public, st
     ],
 )
 def test_a_ballot_that_nobody_may_cast_is_refused_by_name(study, site, change, code):
-    """OUTSIDE is no candidate; of a sum, three whole ballots at most."""
-    _, state = study
-    state = state.evolve(taking_part=tuple(sorted(SIZES)), selection=None)
-    request, names = Vote().request(state), state.protocol.radiomics.names()
-    candidates = [names.index(name) for name in state.protocol.privacy.record_level.statistics.radiomics]
-    assert OUTSIDE not in candidates
-    points = np.zeros(1702, np.int64)
-    points[candidates[:7]] = np.arange(7, 0, -1)
+    """Of a sum, three whole ballots at most."""
+    state, points, _ = ballot(study)
     who = tuple(SIZES) if site == ALL_SITES else (site,)
     count = sum(sum(state.qualified[name].training_cases) for name in who)
-    reply = VotesReply(site=site, count=count, points=change(points))
+    request, reply = Vote().request(state), VotesReply(site=site, count=count, points=change(points))
 
     if code is None:
         assert Vote().admit(state, request, reply) is reply
@@ -235,16 +224,23 @@ def test_a_ballot_that_nobody_may_cast_is_refused_by_name(study, site, change, c
         Vote().admit(state, request, reply)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def outside(study):
-    """A feature that is no candidate."""
-    global OUTSIDE  # noqa: PLW0603  # the parameters above are made before the study is
-    _, state = study
-    candidates = state.protocol.privacy.record_level.statistics.radiomics
-    OUTSIDE = next(i for i, name in enumerate(state.protocol.radiomics.names()) if name not in candidates)
+def test_a_vote_for_what_is_no_candidate_is_refused(study):
+    state, points, others = ballot(study)
+    points[points == 7] = 0
+    points[others[0]] = 7
+    reply = VotesReply(site="bern", count=sum(state.qualified["bern"].training_cases), points=points)
+
+    with pytest.raises(WireError, match="votes-miscounted"):
+        Vote().admit(state, Vote().request(state), reply)
 
 
-OUTSIDE = -1
+def ballot(study):
+    """The study before its vote, points for seven candidates, and the places of what is no candidate."""
+    state = study[1].evolve(taking_part=tuple(sorted(SIZES)), selection=None)
+    named = [name in state.protocol.privacy.statistics.radiomics for name in state.protocol.radiomics.names()]
+    points = np.zeros(1702, np.int64)
+    points[np.flatnonzero(named)[:7]] = np.arange(7, 0, -1)
+    return state, points, np.flatnonzero(np.invert(named))
 
 
 @pytest.mark.parametrize(
